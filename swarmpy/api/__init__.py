@@ -1,0 +1,1 @@
+"""The wire: gRPC services and messages, generated from `proto/`. Not written by hand; see `make proto`."""

@@ -1,0 +1,45 @@
+"""The cluster itself: one row that holds its settings, its root certificate and its join tokens."""
+
+from __future__ import annotations
+
+from swarmpy.model.base import Model
+
+
+class RootCA(Model, frozen=True):
+    """The root certificate and its key, PEM. Only managers ever see the key."""
+
+    cert_pem: str = ""
+    key_pem: str = ""
+    digest: str = ""
+
+
+class JoinTokens(Model, frozen=True):
+    """The secrets that admit a node, in the form `SWMTKN-1-<digest of the root>-<secret>`."""
+
+    worker: str = ""
+    manager: str = ""
+
+
+class ClusterSpec(Model, frozen=True):
+    """The cluster's settings."""
+
+    name: str = "default"
+    labels: dict[str, str] = {}
+    heartbeat_period_s: float = 2.0
+    task_history_limit: int = 5
+    node_cert_expiry_s: float = 90 * 86400.0
+    snapshot_interval: int = 10_000
+    keep_old_snapshots: int = 0
+
+
+class Cluster(Model, frozen=True):
+    """Writer: the API. `feature_level` is the lowest of the members; nothing above it is ever written."""
+
+    id: str
+    spec: ClusterSpec = ClusterSpec()
+    version: int = 0
+    created_at: float = 0.0
+    updated_at: float = 0.0
+    root_ca: RootCA = RootCA()
+    join_tokens: JoinTokens = JoinTokens()
+    feature_level: int = 1

@@ -1,0 +1,103 @@
+"""What every node's data plane is told: services, their ports, and the backends that may serve them.
+
+Derived by the leader's dispatcher from stored objects, and stored nowhere itself. An update is encoded once
+(MessagePack), passes through each worker as opaque bytes, and is decoded only by the data planes.
+"""
+
+from __future__ import annotations
+
+import enum
+from typing import Final
+
+import msgspec
+
+from swarmpy.model.base import Model
+
+
+class Transport(enum.IntEnum):
+    """The transport protocol of a port."""
+
+    TCP = 0
+    UDP = 1
+
+
+class AppProtocol(enum.IntEnum):
+    """How the balancer treats a connection: as bytes, or as HTTP/1.1 messages with known ends."""
+
+    TCP = 0
+    HTTP = 1
+
+
+class PublishMode(enum.IntEnum):
+    """Where a port is published: on every node through the balancer, or on the task's node only."""
+
+    INGRESS = 0
+    HOST = 1
+
+
+class ServicePort(Model, frozen=True):
+    """One port of a service that the balancer serves.
+
+    `published` is the port on every node's data address, 0 if the port is reachable through the VIP only.
+    """
+
+    target: int
+    published: int = 0
+    transport: Transport = Transport.TCP
+    app_protocol: AppProtocol = AppProtocol.TCP
+    mode: PublishMode = PublishMode.INGRESS
+    name: str = ""
+
+
+class HostPort(Model, frozen=True):
+    """Where a task listens for one target port: `port` on its node's data address."""
+
+    target: int
+    port: int
+    transport: Transport = Transport.TCP
+
+
+class ServiceEndpoint(Model, frozen=True):
+    """A service as names and listeners see it.
+
+    `vip_index` (1..65534) is cluster-wide; each node renders it in its own loopback /16.
+    `stack` is the stack's name or empty: `<short>.<stack>.swarm` names the service too.
+    """
+
+    service_id: str
+    name: str
+    vip_index: int = 0
+    ports: tuple[ServicePort, ...] = ()
+    stack: str = ""
+    dnsrr: bool = False
+
+
+class Backend(Model, frozen=True):
+    """A task that may serve: desired and actually RUNNING, and ready. `address` is its node's data address."""
+
+    task_id: str
+    service_id: str
+    slot: int
+    node_id: str
+    address: str
+    ports: tuple[HostPort, ...] = ()
+
+
+class EndpointsUpdate(Model, frozen=True):
+    """A change of the endpoints, up to and including store revision `revision`.
+
+    With `complete` the update replaces everything known; without it, `services` and `backends` are added
+    or replaced by id, and the removed ids are withdrawn. Withdrawing a service withdraws its backends.
+    Updates arrive in rising order of `revision`.
+    """
+
+    revision: int
+    complete: bool = False
+    services: tuple[ServiceEndpoint, ...] = ()
+    removed_services: tuple[str, ...] = ()
+    backends: tuple[Backend, ...] = ()
+    removed_backends: tuple[str, ...] = ()
+
+
+ENCODER: Final = msgspec.msgpack.Encoder()
+DECODER: Final = msgspec.msgpack.Decoder(EndpointsUpdate)

@@ -1,0 +1,78 @@
+"""A node as stored: what the user says of it, what it says of itself, and whether it is there."""
+
+from __future__ import annotations
+
+import enum
+
+from swarmpy.model.base import Model
+from swarmpy.model.spec import NO_RESOURCES, Resources
+from swarmpy.model.states import Availability, NodeRole, NodeState
+
+
+class Capability(enum.StrEnum):
+    """What a node is able to enforce or run; services that need more than a node has do not go there."""
+
+    PROCESS = "process"
+    CONTAINER = "container"
+    LIMIT_MEMORY = "limit-memory"
+    LIMIT_CPU = "limit-cpu"
+    LIMIT_PIDS = "limit-pids"
+    SWITCH_USER = "switch-user"
+    LOW_PORTS = "low-ports"
+    DATA_PLANE = "data-plane"
+
+
+class Platform(Model, frozen=True):
+    os: str = ""
+    arch: str = ""
+
+
+class NodeSpec(Model, frozen=True):
+    """What the user decides about a node."""
+
+    name: str = ""
+    labels: dict[str, str] = {}
+    role: NodeRole = NodeRole.WORKER
+    availability: Availability = Availability.ACTIVE
+
+
+class NodeDescription(Model, frozen=True):
+    """What the node says about itself in its hello."""
+
+    hostname: str = ""
+    platform: Platform = Platform()
+    resources: Resources = NO_RESOURCES
+    engine_labels: dict[str, str] = {}
+    engine_version: str = ""
+    capabilities: tuple[str, ...] = ()
+
+
+class ManagerStatus(Model, frozen=True):
+    """A manager's place in the consensus group."""
+
+    raft_id: int = 0
+    addr: str = ""
+    leader: bool = False
+    reachable: bool = False
+
+
+class Node(Model, frozen=True):
+    """Writers: `spec` the API; `description`, `state`, `message`, addresses and `boot_id` the dispatcher."""
+
+    id: str
+    spec: NodeSpec = NodeSpec()
+    version: int = 0
+    created_at: float = 0.0
+    updated_at: float = 0.0
+    description: NodeDescription = NodeDescription()
+    state: NodeState = NodeState.UNKNOWN
+    message: str = ""
+    addr: str = ""
+    data_addr: str = ""
+    boot_id: str = ""
+    manager: ManagerStatus | None = None
+
+    @property
+    def name(self) -> str:
+        """What people call the node: its given name, else its host name."""
+        return self.spec.name or self.description.hostname

@@ -1,0 +1,77 @@
+"""A service as stored: its spec, what was allocated to it, and how its update stands."""
+
+from __future__ import annotations
+
+from swarmpy.model.base import Model
+from swarmpy.model.endpoints import ServicePort
+from swarmpy.model.spec import STACK_LABEL, EndpointSpec, ServiceSpec, TaskSpec
+from swarmpy.model.states import UpdateState
+
+
+class Endpoint(Model, frozen=True):
+    """What the allocator gave: the VIP's index (0: none yet) and the ports with their published numbers."""
+
+    vip_index: int = 0
+    ports: tuple[ServicePort, ...] = ()
+
+
+class UpdateStatus(Model, frozen=True):
+    """How the last rolling update stands; times are wall seconds, 0 before they are known."""
+
+    state: UpdateState = UpdateState.NONE
+    started_at: float = 0.0
+    completed_at: float = 0.0
+    message: str = ""
+
+
+class Service(Model, frozen=True):
+    """Writers: the specs and `spec_version` the API; `endpoint` the allocator; `update_status` the orchestrator.
+
+    `version` is the store revision of the last change, `spec_revision` that of the last change of the spec: an
+    update built on anything at or after it is in sequence. `spec_version` counts task templates from 1.
+    `allocated_for` is the EndpointSpec that `endpoint` answers: the allocator sees by it what is left to do.
+    """
+
+    id: str
+    spec: ServiceSpec
+    version: int = 0
+    spec_version: int = 1
+    previous_spec: ServiceSpec | None = None
+    created_at: float = 0.0
+    updated_at: float = 0.0
+    endpoint: Endpoint = Endpoint()
+    allocated_for: EndpointSpec | None = None
+    allocation_problem: str = ""
+    update_status: UpdateStatus = UpdateStatus()
+    spec_revision: int = 0
+
+    @property
+    def name(self) -> str:
+        return self.spec.name
+
+    @property
+    def stack(self) -> str:
+        """The stack that the service belongs to, or an empty string."""
+        return self.spec.labels.get(STACK_LABEL, "")
+
+
+class ServiceVersion(Model, frozen=True):
+    """One immutable task template of a service: what a task with this `(service_id, spec_version)` runs.
+
+    Kept while the service exists or a task refers to it. Sent once to each worker that needs it.
+    """
+
+    id: str
+    service_id: str
+    number: int
+    name: str
+    task: TaskSpec
+    labels: dict[str, str] = {}
+    ports: tuple[ServicePort, ...] = ()
+    version: int = 0
+    created_at: float = 0.0
+
+
+def version_id(service_id: str, number: int) -> str:
+    """Return the id of a service's version: `<service id>.<number>`."""
+    return f"{service_id}.{number}"

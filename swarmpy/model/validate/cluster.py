@@ -1,0 +1,38 @@
+"""The rules for the cluster's settings."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Final
+
+from swarmpy import units
+from swarmpy.errors import Problem
+from swarmpy.model.cluster import ClusterSpec
+from swarmpy.model.validate.checks import at_least, labels
+
+MIN_HEARTBEAT_S: Final = 0.1
+MAX_HEARTBEAT_S: Final = 600.0
+MIN_CERT_EXPIRY_S: Final = 3600.0
+_NAME: Final = "default"
+
+
+def validate_cluster_spec(spec: ClusterSpec) -> list[Problem]:
+    """Return every problem of the cluster's settings."""
+    return list(_problems(spec))
+
+
+def _problems(spec: ClusterSpec) -> Iterator[Problem]:
+    if spec.name != _NAME:
+        yield Problem("name", f"{spec.name!r} cannot be set: a cluster's name is always {_NAME!r}")
+    yield from labels("labels", spec.labels)
+    if not MIN_HEARTBEAT_S <= spec.heartbeat_period_s <= MAX_HEARTBEAT_S:
+        yield Problem(
+            "heartbeat_period_s",
+            f"{spec.heartbeat_period_s:g}s is out of range: give {units.format_duration(MIN_HEARTBEAT_S)} to "
+            f"{units.format_duration(MAX_HEARTBEAT_S)}",
+        )
+    yield from at_least("task_history_limit", spec.task_history_limit, 0)
+    if not MIN_CERT_EXPIRY_S <= spec.node_cert_expiry_s < float("inf"):
+        yield Problem("node_cert_expiry_s", f"{spec.node_cert_expiry_s:g}s is too short: give one hour (1h) or more")
+    yield from at_least("snapshot_interval", spec.snapshot_interval, 1, "log entries between two snapshots")
+    yield from at_least("keep_old_snapshots", spec.keep_old_snapshots, 0)

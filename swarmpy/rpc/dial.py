@@ -1,0 +1,60 @@
+"""How channels are made: options that every caller shares, and the name that is checked."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Final
+
+import grpc
+import grpc.aio
+
+from swarmpy.model.states import NodeRole
+from swarmpy.rpc.tls import client_credentials
+from swarmpy.security.identity import Identity
+from swarmpy.security.names import role_name
+
+MAX_MESSAGE_BYTES: Final = 64 * 1024 * 1024
+
+Options = tuple[tuple[str, int | str], ...]
+
+COMMON: Final[Options] = (
+    ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
+    ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
+    ("grpc.enable_retries", 0),
+)
+# A peer that vanished without a word is noticed in 10 s even on a stream on which nothing is sent.
+NETWORK: Final[Options] = (
+    *COMMON,
+    ("grpc.keepalive_time_ms", 5_000),
+    ("grpc.keepalive_timeout_ms", 5_000),
+    ("grpc.keepalive_permit_without_calls", 1),
+    ("grpc.http2.max_pings_without_data", 0),
+    ("grpc.initial_reconnect_backoff_ms", 100),
+    ("grpc.min_reconnect_backoff_ms", 100),
+    ("grpc.max_reconnect_backoff_ms", 2_000),
+)
+SERVER: Final[Options] = (
+    *COMMON,
+    ("grpc.so_reuseport", 0),
+    ("grpc.keepalive_permit_without_calls", 1),
+    ("grpc.http2.min_ping_interval_without_data_ms", 2_000),
+    ("grpc.http2.max_ping_strikes", 0),
+    # A write to a peer that vanished ends in 15 s, not when TCP gives up after as many minutes.
+    ("grpc.keepalive_time_ms", 10_000),
+    ("grpc.keepalive_timeout_ms", 5_000),
+)
+
+
+def unix_channel(path: Path) -> grpc.aio.Channel:
+    """Return a channel to a local socket. The authority is fixed: a path is not a valid one."""
+    return grpc.aio.insecure_channel(f"unix:{path}", options=(*COMMON, ("grpc.default_authority", "localhost")))
+
+
+def manager_channel(identity: Identity, address: str) -> grpc.aio.Channel:
+    """Return a channel to any manager of our cluster at `address` (host:port).
+
+    TLS checks the role name, so a host that took over the address is refused unless it is a manager of ours.
+    """
+    name = role_name(identity.cluster_id, NodeRole.MANAGER)
+    options = (*NETWORK, ("grpc.ssl_target_name_override", name), ("grpc.default_authority", name))
+    return grpc.aio.secure_channel(address, client_credentials(identity), options=options)
