@@ -1,0 +1,152 @@
+"""DNS over TCP: two length bytes and a message, any number of them on a connection (RFC 7766)."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import Callable
+from typing import Final, cast
+
+from swarmpy.clock import Clock
+from worker.dataplane.dns.answers import Responder
+from worker.dataplane.dns.udp import is_loopback
+from worker.dataplane.sockets import BACKLOG
+
+MAX_CONNECTIONS: Final = 256
+IDLE_S: Final = 10.0
+SWEEP_S: Final = 1.0
+_PIPELINED: Final = 64  # answers made in one go before others get the loop
+
+
+class TcpServer:
+    """Accepts DNS connections of listening sockets; `sweep` must run beside it.
+
+    Over `max_connections`, the connection that has been silent longest is closed: a client that holds
+    connections open cannot lock others out.
+    """
+
+    def __init__(
+        self, *, clock: Clock, near: Responder, far: Responder, max_connections: int = MAX_CONNECTIONS
+    ) -> None:
+        self._clock = clock
+        self._near = near
+        self._far = far
+        self._max = max_connections
+        self._server: asyncio.Server | None = None
+        self._own = ""
+        self._active: dict[Connection, float] = {}  # in the order of last activity
+
+    async def start(self, sock: socket.socket) -> None:
+        """Serve a listening socket, which is owned from here on."""
+        self._own = sock.getsockname()[0]
+        loop = asyncio.get_running_loop()
+        self._server = await loop.create_server(self._connection, sock=sock, backlog=BACKLOG)
+
+    def _connection(self) -> Connection:
+        return Connection(self._responder, self._seen, self._active.pop)
+
+    def _responder(self, host: str) -> Responder:
+        return self._near if host == self._own or is_loopback(host) else self._far
+
+    def _seen(self, connection: Connection) -> None:
+        self._active.pop(connection, None)
+        self._active[connection] = self._clock.monotonic()
+        if len(self._active) > self._max:
+            oldest = next(iter(self._active))
+            del self._active[oldest]
+            oldest.close()
+
+    @property
+    def connections(self) -> int:
+        return len(self._active)
+
+    async def sweep(self) -> None:
+        """Close connections that were silent for `IDLE_S`; runs until cancelled."""
+        while True:
+            await self._clock.sleep(SWEEP_S)
+            oldest_s = self._clock.monotonic() - IDLE_S
+            for connection in [c for c, seen_s in self._active.items() if seen_s <= oldest_s]:
+                connection.close()
+
+    async def close(self) -> None:
+        """Stop accepting, and end every connection."""
+        for connection in tuple(self._active):
+            connection.close()
+        if self._server is not None:
+            self._server.close()
+            await self._server.wait_closed()
+
+
+class Connection(asyncio.Protocol):
+    """One client: cuts its bytes into messages and answers them in order.
+
+    Args:
+        responder: gives the responder for an asker's address.
+        seen: called with the connection whenever it says something.
+        gone: called with the connection, and None, at its end.
+    """
+
+    def __init__(
+        self,
+        responder: Callable[[str], Responder],
+        seen: Callable[[Connection], None],
+        gone: Callable[[Connection, None], object],
+    ) -> None:
+        self._choose = responder
+        self._seen = seen
+        self._gone = gone
+        self._buffer = bytearray()
+        self._paused = False
+        self._scheduled: asyncio.Handle | None = None
+        self._transport: asyncio.Transport
+        self._responder: Responder
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast("asyncio.Transport", transport)  # uvloop's is one in form only
+        self._responder = self._choose(transport.get_extra_info("peername")[0])
+        self._seen(self)
+
+    def data_received(self, data: bytes) -> None:
+        self._seen(self)
+        self._buffer += data
+        self._answer()
+
+    def _answer(self) -> None:
+        self._scheduled = None
+        for _ in range(_PIPELINED):
+            if self._paused or self._transport.is_closing():
+                return
+            size = int.from_bytes(self._buffer[:2], "big")
+            if len(self._buffer) < 2 + size or len(self._buffer) < 2:
+                self._transport.resume_reading()
+                return
+            answer = self._responder.reply(bytes(self._buffer[2 : 2 + size]))
+            del self._buffer[: 2 + size]
+            if answer is None:
+                self.close()  # on a stream there is nothing to wait for after nonsense
+                return
+            self._transport.write(len(answer).to_bytes(2, "big") + answer)
+        # More is waiting: what has been read must be answered before more is read.
+        self._transport.pause_reading()
+        self._scheduled = asyncio.get_running_loop().call_soon(self._answer)
+
+    def pause_writing(self) -> None:
+        self._paused = True
+        self._transport.pause_reading()
+
+    def resume_writing(self) -> None:
+        self._paused = False
+        if self._scheduled is None:
+            self._answer()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        if self._scheduled is not None:
+            self._scheduled.cancel()
+        self._gone(self, None)
+
+    def close(self) -> None:
+        """End the connection after what was answered has been sent; one that does not read is cut."""
+        if self._paused or self._transport.is_closing():
+            self._transport.abort()
+        else:
+            self._transport.close()

@@ -1,0 +1,87 @@
+"""What the data plane process and the balancer tell each other."""
+
+from __future__ import annotations
+
+import resource
+from dataclasses import dataclass, field
+from typing import Final, NamedTuple
+
+SPARE_DESCRIPTORS: Final = 64
+"""Descriptors left for listeners, logs, sockets of the control side, and the event loop."""
+
+
+class ListenKey(NamedTuple):
+    """Where a listener is bound: an address of this node and a TCP port."""
+
+    address: str
+    port: int
+
+
+def descriptor_budget() -> int:
+    """Return how many connections the soft limit of open files allows, at two descriptors each."""
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft == resource.RLIM_INFINITY:
+        soft = 1 << 20
+    return max(1, (soft - SPARE_DESCRIPTORS) // 2)
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Bounds of the balancer. What is beyond them is refused and counted, never queued without end.
+
+    Attributes:
+        max_connections: client connections of the whole process.
+        max_connections_per_service: client connections of one service; None leaves the process's bound only.
+        max_held: client connections that wait for a backend, in the whole process.
+        hold_s: how long a connection waits for a backend before it is closed (HTTP: answered with 503).
+        connect_timeout_s: how long one backend may take to accept before the next one is tried.
+        rest_s: how long a backend that failed to accept is passed over while others are there.
+        high_water_bytes: most bytes kept for a slow reader, each way; the sender is not read meanwhile.
+        replay_bytes: largest HTTP request kept to be sent again when a reused backend connection was dead.
+        linger_s: how long an HTTP client that was answered and told to go is read before it is cut.
+        idle_timeout_s: connections without a byte for this long are cut; None cuts none.
+        drain_s: how long `Balancer.close` lets connections end by themselves.
+    """
+
+    max_connections: int = field(default_factory=descriptor_budget)
+    max_connections_per_service: int | None = None
+    max_held: int = 1024
+    hold_s: float = 10.0
+    connect_timeout_s: float = 3.0
+    rest_s: float = 1.0
+    high_water_bytes: int = 64 * 1024
+    replay_bytes: int = 64 * 1024
+    linger_s: float = 2.0
+    idle_timeout_s: float | None = None
+    drain_s: float = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class CounterRow:
+    """Counts of one target port of a service, or of one backend of it, since the balancer started.
+
+    Attributes:
+        service_id: the service.
+        port: the service's target port.
+        task_id: the backend, or empty for what clients did, all listeners of the port together.
+        connections: accepted from clients, or opened to the backend.
+        active: open now.
+        failed: connects to the backend that were refused or timed out; for clients, cut by an error.
+        refused: clients turned away by a limit, or because no backend came in time.
+        held: clients that had to wait for a backend.
+        requests: HTTP requests answered in full, 0 for TCP.
+        bytes_in: from clients to backends.
+        bytes_out: from backends to clients.
+    """
+
+    service_id: str
+    port: int
+    task_id: str = ""
+    connections: int = 0
+    active: int = 0
+    failed: int = 0
+    refused: int = 0
+    held: int = 0
+    requests: int = 0
+    bytes_in: int = 0
+    bytes_out: int = 0

@@ -1,0 +1,98 @@
+"""Accepts connections on one socket, within the limits."""
+
+from __future__ import annotations
+
+import socket
+from typing import Final
+
+import structlog
+
+from swarmpy.model.endpoints import AppProtocol, ServiceEndpoint, ServicePort
+from worker.dataplane.proxy.api import ListenKey
+from worker.dataplane.proxy.connection import OUT_OF_DESCRIPTORS, Shared
+from worker.dataplane.proxy.end import RESET
+from worker.dataplane.proxy.http_connection import HttpConnection
+from worker.dataplane.proxy.pool import Pool, set_keepalive
+from worker.dataplane.proxy.tcp import TcpConnection
+
+log = structlog.get_logger()
+
+_BATCH: Final = 64
+_PAUSE_S: Final = 0.1
+
+
+class Listener:
+    """A listening socket of a service port. Accepted sockets inherit the options set here."""
+
+    def __init__(self, shared: Shared, key: ListenKey, sock: socket.socket, pool: Pool, port: ServicePort) -> None:
+        self._shared = shared
+        self._sock = sock
+        self._closed = False
+        self.key = key
+        self.pool = pool
+        self.port = port
+        sock.setblocking(False)
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        set_keepalive(sock)
+        shared.reactor.add_listener(sock, self)
+
+    def on_events(self, events: int) -> None:
+        """Accept what is queued, a bounded number at a time."""
+        accept = self._sock.accept
+        for _ in range(_BATCH):
+            try:
+                sock, _peer = accept()
+            except BlockingIOError:
+                return
+            except OSError as error:
+                if error.errno in OUT_OF_DESCRIPTORS:
+                    self._pause()
+                    return
+                continue  # the client gave up while queued
+            self._admit(sock)
+
+    def update(self, service: ServiceEndpoint) -> None:
+        """Take over what changed about this port; connections already accepted stay as they are."""
+        for port in service.ports:
+            if port.target == self.port.target and port.published == self.port.published:
+                self.port = port
+
+    def crash(self) -> None:
+        """The failed connection was cut by its own; accepting goes on."""
+
+    def _admit(self, sock: socket.socket) -> None:
+        shared, pool = self._shared, self.pool
+        limits = shared.limits
+        most = limits.max_connections_per_service
+        if len(shared.connections) >= limits.max_connections or (most is not None and pool.service.active >= most):
+            pool.refused += 1
+            refuse(sock)
+            return
+        sock.setblocking(False)
+        kind = HttpConnection if self.port.app_protocol is AppProtocol.HTTP else TcpConnection
+        kind(shared, pool, sock).begin()
+
+    def _pause(self) -> None:
+        """Leave connections in the queue for a moment: there are no descriptors for more."""
+        log.warning(
+            "no file descriptor is left to accept a connection with; raise the limit of open files (LimitNOFILE)",
+            address=self.key.address,
+            port=self.key.port,
+        )
+        self._shared.reactor.remove(self._sock)
+        self._shared.loop.call_later(_PAUSE_S, self._resume)
+
+    def _resume(self) -> None:
+        if not self._closed:
+            self._shared.reactor.add_listener(self._sock, self)
+
+    def close(self) -> None:
+        """Stop accepting; what was accepted goes on."""
+        self._closed = True
+        self._shared.reactor.close(self._sock)
+
+
+def refuse(sock: socket.socket) -> None:
+    """Close a connection at once so that the client sees a failure, not an empty answer."""
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
+    sock.close()
