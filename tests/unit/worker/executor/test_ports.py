@@ -1,0 +1,137 @@
+from __future__ import annotations
+
+import random
+import socket
+import uuid
+from collections.abc import Iterator
+
+import pytest
+
+from swarmpy.errors import Code, SwarmError
+from swarmpy.model.endpoints import HostPort, PublishMode, ServicePort, Transport
+from tests.support.clock import FakeClock
+from worker.executor import ports as module
+from worker.executor.ports import BLOCK, FIRST_PORT, LAST_PORT, QUARANTINE_S, PortPool, ephemeral_range
+
+WEB = ServicePort(target=8000)
+
+
+class Pools:
+    """Pools of several workers on one machine, which a test has for itself."""
+
+    def __init__(self) -> None:
+        self.namespace = f"test-{uuid.uuid4().hex}"
+        self.clock = FakeClock()
+        self._open: list[PortPool] = []
+
+    def __call__(self, *, seed: int = 1, ephemeral: range = range(32768, 61000)) -> PortPool:
+        rng = random.Random(seed)
+        pool = PortPool("127.0.0.1", clock=self.clock, rng=rng, ephemeral=ephemeral, namespace=self.namespace)
+        self._open.append(pool)
+        return pool
+
+    def close(self) -> None:
+        for pool in self._open:
+            pool.close()
+
+
+@pytest.fixture
+def pools() -> Iterator[Pools]:
+    pools = Pools()
+    yield pools
+    pools.close()
+
+
+def test_each_target_gets_a_free_port_of_its_own(pools: Pools) -> None:
+    pool = pools()
+    picked = pool.pick([WEB, ServicePort(target=9000)]) + pool.pick([WEB])
+    numbers = [p.port for p in picked]
+    assert [p.target for p in picked] == [8000, 9000, 8000]
+    assert len(set(numbers)) == 3
+    assert all(FIRST_PORT <= n < LAST_PORT for n in numbers)
+
+
+def test_one_target_has_one_number_on_both_transports(pools: Pools) -> None:
+    tcp, udp = pools().pick([ServicePort(target=53), ServicePort(target=53, transport=Transport.UDP)])
+    assert tcp.port == udp.port
+    assert {tcp.transport, udp.transport} == {Transport.TCP, Transport.UDP}
+
+
+def test_workers_on_one_machine_never_share_a_block(pools: Pools) -> None:
+    blocks = {pools(seed=1).pick([WEB])[0].port // BLOCK for _ in range(20)}
+    assert len(blocks) == 20
+
+
+def test_a_worker_that_goes_gives_its_blocks_back(pools: Pools) -> None:
+    first = pools(seed=1)
+    (port,) = first.pick([WEB])
+    first.close()
+    assert pools(seed=1).pick([WEB])[0].port // BLOCK == port.port // BLOCK
+
+
+def test_what_somebody_else_has_bound_is_passed_over(pools: Pools) -> None:
+    expected = pools(seed=3).pick([WEB])[0].port
+    pools.close()
+    with socket.socket() as taken:
+        taken.bind(("0.0.0.0", expected))
+        assert pools(seed=3).pick([WEB])[0].port == expected + 1
+
+
+def test_a_port_is_not_given_again_while_balancers_may_know_it(pools: Pools) -> None:
+    pool = pools()
+    (first,) = pool.pick([WEB])
+    pool.release([first])
+    given = {p.port for p in pool.pick([ServicePort(target=t) for t in range(1, 2 * BLOCK)])}
+    assert first.port not in given
+
+
+async def test_after_a_while_it_is_free_again(pools: Pools) -> None:
+    pool = pools()
+    picked = pool.pick([ServicePort(target=t) for t in range(1, BLOCK + 1)])
+    pool.release(picked)
+    await pools.clock.advance(QUARANTINE_S)
+    again = pool.pick([ServicePort(target=t) for t in range(1, BLOCK + 1)])
+    assert {p.port for p in again} == {p.port for p in picked}
+
+
+def test_ports_of_tasks_taken_over_are_not_given_again(pools: Pools) -> None:
+    (port,) = pools(seed=5).pick([WEB])
+    pools.close()
+    pool = pools(seed=5)
+    pool.hold([port])
+    assert pool.pick([WEB])[0].port != port.port
+
+
+def test_a_port_of_host_mode_is_that_port_or_an_error(pools: Pools) -> None:
+    pool = pools()
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        number = taken.getsockname()[1]
+        host = ServicePort(target=80, published=number, mode=PublishMode.HOST)
+        with pytest.raises(SwarmError, match=f"port {number} on 127.0.0.1 is taken") as caught:
+            pool.pick([WEB, host])
+        assert caught.value.code is Code.FAILED_PRECONDITION
+    assert pool.pick([host]) == (HostPort(target=80, port=number),)
+    with pytest.raises(SwarmError, match="is taken"):
+        pool.pick([host])
+
+
+def test_when_all_is_taken_it_is_said(pools: Pools, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "LAST_PORT", FIRST_PORT + BLOCK)
+    pool = pools()
+    pool.hold(HostPort(target=1, port=n) for n in range(FIRST_PORT, FIRST_PORT + BLOCK))
+    with pytest.raises(SwarmError, match="no host port is free") as caught:
+        pool.pick([WEB])
+    assert caught.value.code is Code.RESOURCE_EXHAUSTED
+
+
+def test_the_kernels_own_ports_are_left_alone(pools: Pools) -> None:
+    pool = pools(ephemeral=range(21000, 61000))
+    picked = pool.pick([ServicePort(target=t) for t in range(1, 5 * BLOCK)])
+    assert max(p.port for p in picked) < 21000
+    assert pools(ephemeral=range(1024, 65536)).pick([WEB])
+
+
+def test_the_kernels_range_is_read() -> None:
+    assert ephemeral_range("32768\t60999\n") == range(32768, 61000)
+    assert ephemeral_range("nonsense") == range(0)

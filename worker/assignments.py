@@ -1,0 +1,142 @@
+"""What the manager wants this node to hold, and what a batch of assignments changes in it. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import msgspec
+
+from swarmpy.errors import Code, SwarmError
+from swarmpy.model.base import Model
+from swarmpy.model.service import ServiceVersion, version_id
+from swarmpy.model.states import TaskState
+
+
+class Assignment(Model, frozen=True):
+    """One task as this node is to run it, with the template that it is made from.
+
+    `row_state` is the state that the manager knew when it sent the task. `withdrawn_at` is the endpoints revision
+    that every data plane must have applied before the stop signal; it means something for a `desired_state`
+    above RUNNING only.
+    """
+
+    id: str
+    service_id: str
+    slot: int
+    version: ServiceVersion
+    desired_state: TaskState = TaskState.RUNNING
+    desired_reason: str = ""
+    withdrawn_at: int = 0
+    row_state: TaskState = TaskState.ASSIGNED
+
+    @property
+    def name(self) -> str:
+        """The task's full name: `<service>.<slot>.<task id>`."""
+        return f"{self.version.name}.{self.slot}.{self.id}"
+
+    @property
+    def must_stop(self) -> bool:
+        """Whether the task is to end. A job's desired COMPLETE lets it run to its own end."""
+        return self.desired_state >= TaskState.SHUTDOWN
+
+
+@dataclass(frozen=True, slots=True)
+class AssignedRow:
+    """One task of a batch, before its service version is looked up."""
+
+    id: str
+    service_id: str
+    spec_version: int
+    slot: int
+    desired_state: TaskState
+    desired_reason: str = ""
+    withdrawn_at: int = 0
+    state: TaskState = TaskState.ASSIGNED
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """One message of assignments. `complete` replaces everything known; otherwise only what is named changes."""
+
+    complete: bool = False
+    tasks: tuple[AssignedRow, ...] = ()
+    removed_tasks: tuple[str, ...] = ()
+    versions: tuple[ServiceVersion, ...] = ()
+    removed_versions: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Changes:
+    """What the runner is to do: hold `put` (new or changed), let `removed` end and be forgotten."""
+
+    put: tuple[Assignment, ...] = ()
+    removed: tuple[str, ...] = ()
+
+
+def resolve(
+    batch: Batch, versions: Mapping[str, ServiceVersion]
+) -> tuple[tuple[Assignment, ...], dict[str, ServiceVersion]]:
+    """Return the batch's tasks with their templates, and the service versions known after the batch.
+
+    Raises:
+        SwarmError: CORRUPT, a task names a version that was never sent; only a new session, which begins with
+            a complete set, mends that.
+    """
+    known = {} if batch.complete else dict(versions)
+    known.update((v.id, v) for v in batch.versions)
+    tasks = tuple(_assignment(row, known) for row in batch.tasks)
+    for removed in batch.removed_versions:
+        known.pop(removed, None)
+    return tasks, known
+
+
+def _assignment(row: AssignedRow, versions: Mapping[str, ServiceVersion]) -> Assignment:
+    wanted = version_id(row.service_id, row.spec_version)
+    version = versions.get(wanted)
+    if version is None:
+        raise SwarmError(
+            Code.CORRUPT,
+            f"the manager assigned task {row.id} without its service version {wanted}; asking for a complete set",
+        )
+    return Assignment(
+        id=row.id,
+        service_id=row.service_id,
+        slot=row.slot,
+        version=version,
+        desired_state=row.desired_state,
+        desired_reason=row.desired_reason,
+        withdrawn_at=row.withdrawn_at,
+        row_state=row.state,
+    )
+
+
+def diff(held: Mapping[str, Assignment], batch: Batch, tasks: tuple[Assignment, ...]) -> Changes:
+    """Return what `batch`, resolved to `tasks`, changes in what is held; nothing if they agree already.
+
+    A desired state never moves back: a batch of a manager that knows less than its predecessor changes nothing.
+    """
+    put = tuple(new for t in tasks if (new := _merged(held.get(t.id), t)) is not None)
+    if batch.complete:
+        named = {t.id for t in tasks}
+        removed = tuple(i for i in held if i not in named)
+    else:
+        removed = tuple(i for i in batch.removed_tasks if i in held)
+    return Changes(put, removed)
+
+
+def _merged(old: Assignment | None, new: Assignment) -> Assignment | None:
+    if old is None:
+        return new
+    if new.desired_state < old.desired_state:
+        return None
+    # The template of a task is immutable, and the manager's view of its state is ours by now. A task was withdrawn
+    # when its desired state changed; later batches name later revisions.
+    withdrawn_at = old.withdrawn_at if old.must_stop and old.withdrawn_at else new.withdrawn_at
+    kept = msgspec.structs.replace(
+        old,
+        desired_state=new.desired_state,
+        desired_reason=new.desired_reason,
+        withdrawn_at=withdrawn_at,
+    )
+    return None if kept == old else kept

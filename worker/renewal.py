@@ -1,0 +1,92 @@
+"""Keeps the node's certificate young: renewed at a random point between 50 and 80 % of its life."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from typing import Final
+
+import grpc
+import msgspec
+import structlog
+
+from swarmpy.api.v1 import node_pb2 as pb
+from swarmpy.api.v1 import node_pb2_grpc
+from swarmpy.clock import Clock
+from swarmpy.errors import SwarmError
+from swarmpy.model.states import NodeRole
+from swarmpy.rpc.dial import manager_channel
+from swarmpy.rpc.status import to_error
+from swarmpy.security.identity import Identity
+
+log = structlog.get_logger(__name__)
+
+LOOK_AT_LEAST_EVERY_S: Final = 3600.0
+RETRY_S: Final = 60.0
+CALL_DEADLINE_S: Final = 10.0
+
+
+def renewal_at(identity: Identity, share: float) -> float:
+    """Return the wall time at which to renew; `share` is 0..1 within the window of 50 to 80 % of the life."""
+    life_s = identity.expires_at - identity.issued_at
+    return identity.issued_at + life_s * (0.5 + 0.3 * share)
+
+
+class Renewal:
+    """Asks a manager for a new certificate when it is time."""
+
+    def __init__(
+        self,
+        clock: Clock,
+        rng: random.Random,
+        identity: Callable[[], Identity],
+        renewed: Callable[[Identity], None],
+    ) -> None:
+        self._clock = clock
+        self._share = rng.random()
+        self._identity = identity
+        self._renewed = renewed
+
+    async def run(self) -> None:
+        """Renew in time until cancelled; a failure is logged and tried again within a minute."""
+        while True:
+            wait_s = renewal_at(self._identity(), self._share) - self._clock.now()
+            if wait_s > 0:
+                await self._clock.sleep(min(wait_s, LOOK_AT_LEAST_EVERY_S))
+                continue
+            try:
+                self._renewed(await self._renew(self._identity()))
+            except SwarmError as error:
+                log.warning("certificate_not_renewed", reason=error.message, expires_at=self._identity().expires_at)
+                await self._clock.sleep(RETRY_S)
+            else:
+                log.info("certificate_renewed", expires_at=self._identity().expires_at)
+                # Whatever lives so short that it is due again at once is not renewed in a tight loop.
+                await self._clock.sleep(RETRY_S)
+
+    async def _renew(self, identity: Identity) -> Identity:
+        # Loaded here only: it takes 12 MB that a running node does not need.
+        from swarmpy.security.x509 import check_issued, new_csr_pem, new_key_pem, validity
+
+        key_pem = new_key_pem()
+        request = pb.RenewCertificateRequest(csr_pem=new_csr_pem(key_pem))
+        failure: SwarmError | None = None
+        for address in identity.managers:
+            async with manager_channel(identity, address) as channel:
+                try:
+                    answer = await node_pb2_grpc.CAStub(channel).RenewCertificate(request, timeout=CALL_DEADLINE_S)
+                except grpc.RpcError as error:
+                    failure = to_error(error)
+                    continue
+            check_issued(answer.certificate_pem, identity.root_pem, key_pem)
+            issued_at, expires_at = validity(answer.certificate_pem)
+            return msgspec.structs.replace(
+                self._identity(),  # the list of managers may have changed meanwhile
+                role=NodeRole(answer.role),
+                key_pem=key_pem,
+                cert_pem=answer.certificate_pem,
+                issued_at=issued_at,
+                expires_at=expires_at,
+            )
+        assert failure is not None, "an identity names at least one manager"
+        raise failure

@@ -1,0 +1,265 @@
+"""The worker's session with the leading manager: one stream, made again elsewhere when it ends.
+
+The tasks do not depend on it. A session begins with all statuses and a COMPLETE set of assignments, so nothing
+has to be remembered of the one before, except statuses that were not acknowledged.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Callable, Sequence
+from typing import Any, Final, Protocol
+
+import grpc
+import grpc.aio
+import structlog
+
+from swarmpy.api.v1 import dispatcher_pb2 as pb
+from swarmpy.api.v1 import dispatcher_pb2_grpc
+from swarmpy.clock import Clock
+from swarmpy.errors import Code, SwarmError
+from swarmpy.model.node import NodeDescription
+from swarmpy.model.service import ServiceVersion
+from swarmpy.rpc.status import to_error
+from worker import messages
+from worker.alarms import Alarms
+from worker.assignments import diff, resolve
+from worker.backoff import full_jitter_s
+from worker.endpoints import EndpointsLink
+from worker.logs.store import LogStore
+from worker.logs.subscriptions import Subscriptions
+from worker.outbox import Outbox
+from worker.task.runner import TaskRunner
+
+RETRY_BASE_S: Final = 0.1
+RETRY_CAP_S: Final = 8.0
+OPEN_WITHIN_S: Final = 5.0
+SETTLED_AFTER_S: Final = 1.0
+_log = structlog.get_logger()
+
+Call = grpc.aio.StreamStreamCall[pb.WorkerMessage, pb.ManagerMessage]
+
+
+class Dialer(Protocol):
+    """How a manager is reached."""
+
+    def dial(self, address: str) -> grpc.aio.Channel:
+        """Return a channel to the manager at `address` (host:port); the session closes it."""
+
+
+class Session:
+    """Keeps one worker in touch with its cluster.
+
+    `managers` is the last known list; `connected_to` is the manager's address while a session is open, else empty;
+    `last_error` is why the last one ended or did not come about.
+    """
+
+    def __init__(
+        self,
+        *,
+        runner: TaskRunner,
+        endpoints: EndpointsLink,
+        logs: LogStore,
+        alarms: Alarms,
+        clock: Clock,
+        rng: random.Random,
+        describe: Callable[[], NodeDescription],
+        addr: str,
+        data_addr: str,
+        boot_id: str,
+        managers: Sequence[str],
+        on_managers: Callable[[Sequence[str]], None] = lambda _: None,
+    ) -> None:
+        """
+        Args:
+            describe: returns what the node says of itself, asked at the beginning of each session.
+            managers: `host:port` of the managers known so far, at least one.
+            on_managers: told when the list changes, so that it can be kept on disk.
+        """
+        self._runner = runner
+        self._endpoints = endpoints
+        self._logs = logs
+        self._alarms = alarms
+        self._clock = clock
+        self._rng = rng
+        self._describe = describe
+        self._addr = addr
+        self._data_addr = data_addr
+        self._boot_id = boot_id
+        self._on_managers = on_managers
+        self._versions: dict[str, ServiceVersion] = {}
+        self._said_applied: tuple[int, tuple[str, ...]] = (0, ())
+        self._outbox: Outbox | None = None
+        self._subscriptions: Subscriptions | None = None
+        self.managers = tuple(managers)
+        self.connected_to = ""
+        self.sessions = 0
+        self.last_error: SwarmError | None = None
+
+    async def run(self, dialer: Dialer) -> None:
+        """Keep a session open until cancelled.
+
+        When one ends, all managers are tried in turn without delay, the next one first; after a round in vain comes a
+        pause of up to 100 ms, then longer ones of up to 8 s. A session that ends at once counts as one in vain.
+        """
+        self._endpoints.on_applied = self._applied
+        self._endpoints.on_stale = self.restart
+        in_vain = place = 0
+        while True:
+            address = self.managers[place % len(self.managers)]
+            began_s, before = self._clock.monotonic(), self.sessions
+            self.last_error = await self._once(dialer, address)
+            _log.info("session over", manager=address, error=self.last_error.message)
+            lasted_s = self._clock.monotonic() - began_s
+            in_vain = 0 if self.sessions > before and lasted_s >= SETTLED_AFTER_S else in_vain + 1
+            place += 1
+            rounds, rest = divmod(in_vain, len(self.managers))
+            if rounds and not rest:
+                await self._clock.sleep(full_jitter_s(rounds - 1, self._rng, base_s=RETRY_BASE_S, cap_s=RETRY_CAP_S))
+
+    def restart(self, reason: str) -> None:
+        """End the present session, if there is one, so that the next brings everything anew."""
+        if self._outbox is not None:
+            _log.info("asking for a new session", reason=reason)
+            self._outbox.end()
+
+    async def _once(self, dialer: Dialer, address: str) -> SwarmError:
+        """Hold one session with the manager at `address`; return why it ended."""
+        channel = dialer.dial(address)
+        try:
+            call: Call = dispatcher_pb2_grpc.DispatcherStub(channel).Session()
+            try:
+                welcome = await self._open(call)
+                self.connected_to = address
+                self.sessions += 1
+                _log.info("session open", manager=address, session=welcome.session_id)
+                return await self._hold(call, welcome)
+            finally:
+                self.connected_to = ""
+                call.cancel()
+        except grpc.RpcError as error:
+            return to_error(error)
+        except TimeoutError:
+            return SwarmError(Code.UNAVAILABLE, f"the manager at {address} did not answer in {OPEN_WITHIN_S:g} s")
+        except SwarmError as error:
+            return error
+        except ValueError as error:
+            return SwarmError(Code.CORRUPT, f"the manager at {address} sent what cannot be read: {error}")
+        finally:
+            await channel.close()
+
+    async def _open(self, call: Call) -> pb.Welcome:
+        self._endpoints.session_begins()
+        self._said_applied = self._endpoints.applied
+        first = messages.hello(
+            self._describe(),
+            addr=self._addr,
+            data_addr=self._data_addr,
+            boot_id=self._boot_id,
+            statuses=self._runner.statuses,
+            applied=self._said_applied,
+        )
+        async with asyncio.timeout(OPEN_WITHIN_S):
+            await call.write(first)
+            message = await _read(call)
+        if message.WhichOneof("message") != "welcome":
+            raise SwarmError(Code.CORRUPT, "the manager began a session without a welcome")
+        welcome = message.welcome
+        if not messages.PROTOCOL_MIN <= welcome.protocol <= messages.PROTOCOL_MAX:
+            raise SwarmError(
+                Code.NOT_SUPPORTED,
+                f"the manager speaks protocol {welcome.protocol}, this node {messages.PROTOCOL_MAX}:"
+                " bring both to one release",
+            )
+        self._take_managers(welcome.managers)
+        return welcome
+
+    async def _hold(self, call: Call, welcome: pb.Welcome) -> SwarmError:
+        outbox = Outbox(self._runner.reports, self._alarms, heartbeat_s=welcome.heartbeat_period_s)
+        outbox.open()
+        self._outbox = outbox
+        if self._endpoints.applied != self._said_applied:  # it went on while the session was being opened
+            outbox.applied(*self._endpoints.applied)
+        try:
+            async with asyncio.TaskGroup() as group:
+                subscriptions = Subscriptions(self._logs, self._runner.is_live, outbox.put_chunk, group)
+                self._subscriptions = subscriptions
+                writer = group.create_task(_write(call, outbox))
+                ended = await self._read_all(call)
+                writer.cancel()
+                subscriptions.close()
+            return ended
+        finally:
+            self._outbox = self._subscriptions = None
+            outbox.close()
+
+    async def _read_all(self, call: Call) -> SwarmError:
+        """Take what comes until the stream ends; return why."""
+        try:
+            while True:
+                self._take(await _read(call))
+        except grpc.RpcError as error:
+            return to_error(error)
+        except SwarmError as error:
+            return error
+        except ValueError as error:
+            return SwarmError(Code.CORRUPT, f"the manager sent what cannot be read: {error}")
+
+    def _take(self, message: pb.ManagerMessage) -> None:
+        match message.WhichOneof("message"):
+            case "assignments":
+                self._assign(message.assignments)
+            case "endpoints":
+                self._endpoints.forward(message.endpoints.update)
+            case "drain":
+                self._runner.drain(message.drain.settled, message.drain.busy)
+            case "status_ack":
+                self._runner.reports.acknowledge(message.status_ack.sequence)
+            case "log_subscription":
+                self._subscribe(message.log_subscription)
+            case "managers":
+                self._take_managers(message.managers.managers)
+
+    def _assign(self, message: pb.Assignments) -> None:
+        batch = messages.batch_of(message)
+        tasks, self._versions = resolve(batch, self._versions)
+        self._runner.apply(diff(self._runner.assignments, batch, tasks))
+
+    def _subscribe(self, message: pb.LogSubscription) -> None:
+        assert self._subscriptions is not None, "messages are taken while the session is held"
+        if message.cancel:
+            self._subscriptions.cancel(message.id)
+        else:
+            self._subscriptions.start(messages.subscription_of(message))
+
+    def _take_managers(self, managers: Sequence[str]) -> None:
+        if managers and tuple(managers) != self.managers:
+            self.managers = tuple(managers)
+            self._on_managers(self.managers)
+
+    def _applied(self, revision: int, busy: tuple[str, ...]) -> None:
+        if self._outbox is not None:
+            self._outbox.applied(revision, busy)
+
+
+async def _read(call: Call) -> pb.ManagerMessage:
+    """Return the next message.
+
+    Raises:
+        SwarmError: UNAVAILABLE, the manager has ended the stream in good order.
+        grpc.RpcError: it broke.
+    """
+    message: Any = await call.read()
+    if message is grpc.aio.EOF:
+        raise SwarmError(Code.UNAVAILABLE, "the manager ended the session")
+    assert isinstance(message, pb.ManagerMessage), "the stub decodes nothing else"
+    return message
+
+
+async def _write(call: Call, outbox: Outbox) -> None:
+    try:
+        await outbox.drain_to(call.write)
+        await call.done_writing()
+    except (grpc.RpcError, asyncio.InvalidStateError):
+        return  # the stream is over, and the reader learns why

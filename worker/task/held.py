@@ -1,0 +1,115 @@
+"""One task as the runner holds it: what it was told, how far it got, and what is known of its process."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+
+from swarmpy.model.states import TaskState
+from swarmpy.model.task import TaskStatus
+from worker.alarms import Alarm
+from worker.assignments import Assignment
+from worker.task.journal import TaskRecord
+from worker.task.outcome import Exit
+from worker.task.state import Facts, Process
+
+
+@dataclass(slots=True)
+class Held:
+    """Mutable, owned by the runner alone. Times are monotonic seconds, None until they have happened."""
+
+    assignment: Assignment
+    status: TaskStatus
+    boot_id: str
+    process: Process = Process.ABSENT
+    ended: Exit | None = None
+    start_time: int = 0
+    removed: bool = False
+    released: bool = False
+    acknowledged: bool = False
+    was_ready: bool = False
+    healthy: bool = False
+    ready: bool = False
+    not_ready_reason: str = ""
+    unhealthy: str = ""
+    withdrawn_s: float | None = None
+    signalled_s: float | None = None
+    killed_s: float | None = None
+    retry_at_s: float = 0.0
+    failures: int = 0
+    driving: bool = False
+    unsaved: bool = False
+    alarm: Alarm | None = None
+    monitors: tuple[asyncio.Task[None], ...] = ()
+
+    @property
+    def id(self) -> str:
+        return self.assignment.id
+
+    @property
+    def is_withdrawn(self) -> bool:
+        """Whether the manager wants the task ended."""
+        return self.removed or self.assignment.must_stop
+
+    def record(self) -> TaskRecord:
+        """Return what the journal is to remember."""
+        return TaskRecord(
+            assignment=self.assignment,
+            status=self.status,
+            boot_id=self.boot_id,
+            start_time=self.start_time,
+            removed=self.removed,
+        )
+
+    def facts(self, *, settled: int, busy: frozenset[str]) -> Facts:
+        """Return what the next operation depends on.
+
+        Args:
+            settled: the endpoints revision that every data plane has applied.
+            busy: withdrawn tasks that still have connections somewhere.
+        """
+        container = self.assignment.version.task.container
+        withdrawn_s = self.withdrawn_s if self.withdrawn_s is not None else 0.0
+        return Facts(
+            state=self.status.state,
+            desired=self.assignment.desired_state,
+            process=self.process,
+            removed=self.removed,
+            acknowledged=self.acknowledged,
+            released=self.released,
+            healthy=self.healthy,
+            failing=bool(self.unhealthy),
+            drained=self._is_drained(settled, busy),
+            drain_until_s=withdrawn_s + container.drain_timeout_s,
+            signalled_s=self.signalled_s,
+            killed_s=self.killed_s,
+            grace_s=container.stop_grace_period_s,
+            retry_at_s=self.retry_at_s,
+        )
+
+    def _is_drained(self, settled: int, busy: frozenset[str]) -> bool:
+        if not self.was_ready or not self.status.host_ports:
+            return True
+        return settled >= self.assignment.withdrawn_at and self.id not in busy
+
+
+def recovered(record: TaskRecord, *, boot_id: str, now_s: float) -> Held:
+    """Return a task as a former worker left it. Its process is unknown until the executor has told of it.
+
+    A task of another boot has ended with it; its files are still there.
+    """
+    held = Held(record.assignment, record.status, record.boot_id, removed=record.removed)
+    held.start_time = record.start_time
+    held.ready = held.was_ready = record.status.ready
+    held.not_ready_reason = record.status.not_ready_reason
+    held.healthy = record.status.state == TaskState.RUNNING
+    if held.is_withdrawn:
+        held.withdrawn_s = now_s
+    if record.status.state.is_stopped:
+        held.process = Process.EXITED
+    elif record.boot_id == boot_id:
+        held.process = Process.UNKNOWN
+    else:
+        held.process = Process.EXITED
+        held.ended = Exit(None, record.status.at, problem="node rebooted")
+    return held
