@@ -1,0 +1,200 @@
+"""Use cases of services: create, update, roll back, remove, list."""
+
+from __future__ import annotations
+
+import msgspec
+from swarmpy.model.validate import validate_service
+
+from manager.api.paging import Rows, has_labels, has_prefix, read_page
+from manager.api.resolve import find_service
+from manager.api.warnings import service_warnings
+from manager.store.store import Store
+from manager.store.tables import SERVICE_VERSIONS, SERVICES, TASKS
+from manager.store.transaction import Transaction
+from manager.store.view import View
+from swarmpy.api.v1 import control_pb2 as pb
+from swarmpy.clock import Clock
+from swarmpy.errors import Code, InvalidSpecError, SwarmError, invalid, precondition
+from swarmpy.ids import RandomBytes, new_id
+from swarmpy.model.endpoints import PublishMode, ServicePort, Transport
+from swarmpy.model.service import Service, ServiceVersion, UpdateStatus, version_id
+from swarmpy.model.spec import ServiceSpec
+from swarmpy.model.states import ModeKind, TaskState
+
+
+class Services:
+    """What a user may do with services."""
+
+    def __init__(self, store: Store, clock: Clock, random_bytes: RandomBytes) -> None:
+        self._store = store
+        self._clock = clock
+        self._random_bytes = random_bytes
+
+    async def create(self, spec: ServiceSpec, request_id: str) -> tuple[Service, list[str]]:
+        """Store a new service; return it with what the user should know.
+
+        Raises:
+            SwarmError: INVALID_ARGUMENT with every fault of the spec, ALREADY_EXISTS for its name or a port.
+        """
+        _check(spec)
+        now_s = self._clock.now()
+        service_id = new_id(self._random_bytes)
+
+        def change(tx: Transaction) -> Service:
+            _check_name(tx, spec)
+            _check_ports(tx, spec, service_id)
+            tx.create(SERVICE_VERSIONS, _version(service_id, 1, spec, now_s))
+            service = Service(id=service_id, spec=spec, created_at=now_s, updated_at=now_s, spec_revision=tx.revision)
+            return tx.create(SERVICES, service)
+
+        service = await self._store.update(change, request_id=request_id)
+        return service, service_warnings(self._store.view(), spec)
+
+    async def update(
+        self, service_id: str, version: int, spec: ServiceSpec | None, request_id: str
+    ) -> tuple[Service, list[str]]:
+        """Replace a service's spec; None puts the previous one back.
+
+        Args:
+            version: that of the service that the change was built on.
+        Raises:
+            SwarmError: OUT_OF_SEQUENCE where the spec changed since, INVALID_ARGUMENT, NOT_FOUND.
+        """
+        if spec is not None:
+            _check(spec)
+        now_s = self._clock.now()
+
+        def change(tx: Transaction) -> Service:
+            service = find_service(tx, service_id)
+            if version < service.spec_revision:
+                raise SwarmError(
+                    Code.OUT_OF_SEQUENCE,
+                    f"update out of sequence: service {service.name} was changed meanwhile "
+                    f"(version {version} is older than {service.spec_revision}): read it again and repeat the change",
+                )
+            wanted = spec if spec is not None else _previous(service)
+            return _replace_spec(tx, service, wanted, now_s)
+
+        service = await self._store.update(change, request_id=request_id)
+        return service, service_warnings(self._store.view(), service.spec)
+
+    async def remove(self, ref: str, request_id: str) -> str:
+        """Remove a service; its tasks are stopped. Returns its id. NOT_FOUND: there is none."""
+
+        def change(tx: Transaction) -> str:
+            service = find_service(tx, ref)
+            tx.delete(SERVICES, service.id)
+            return service.id
+
+        return await self._store.update(change, request_id=request_id)
+
+    def get(self, ref: str) -> Service:
+        return find_service(self._store.view(), ref)
+
+    def list(self, wanted: pb.ServiceFilter, page: pb.Page) -> Rows[Service]:
+        """Return one page of the services that pass the filter."""
+        ids, names, modes = tuple(wanted.ids), tuple(wanted.names), set(wanted.modes)
+        labels = dict(wanted.labels)
+
+        def is_wanted(service: Service) -> bool:
+            return (
+                has_prefix(service.id, ids)
+                and has_prefix(service.name, names)
+                and has_labels(service.spec.labels, labels)
+                and (not modes or int(service.spec.mode.kind) in modes)
+            )
+
+        return read_page(self._store.view(), SERVICES, page, is_wanted)
+
+    def status(self, service: Service) -> pb.ServiceStatus:
+        """Count the service's tasks."""
+        running = ready = 0
+        for task in self._store.view().find(TASKS, "service_id", service.id):
+            if task.desired_state == TaskState.RUNNING and task.state == TaskState.RUNNING:
+                running += 1
+                ready += task.ready
+        mode = service.spec.mode
+        desired = mode.replicas if mode.kind is ModeKind.REPLICATED else running
+        return pb.ServiceStatus(desired=desired, running=running, ready=ready)
+
+
+def _check(spec: ServiceSpec) -> None:
+    problems = validate_service(spec)
+    if problems:
+        raise InvalidSpecError(problems)
+
+
+def _check_name(tx: Transaction, spec: ServiceSpec) -> None:
+    taken = tx.find(SERVICES, "name", spec.name)
+    for other in taken:
+        raise SwarmError(
+            Code.ALREADY_EXISTS, f"service {other.name} exists already: choose another name, or update that service"
+        )
+
+
+def _check_ports(view: View, spec: ServiceSpec, service_id: str) -> None:
+    """Refuse a port that another service publishes on every node, or was given."""
+    wanted = {(p.published, p.transport) for p in spec.endpoint.ports if p.published and p.mode is PublishMode.INGRESS}
+    if not wanted:
+        return
+    for other in view.all(SERVICES):
+        if other.id == service_id:
+            continue
+        for port in (*other.spec.endpoint.ports, *other.endpoint.ports):
+            if port.published and port.mode is PublishMode.INGRESS and (port.published, port.transport) in wanted:
+                raise SwarmError(
+                    Code.ALREADY_EXISTS,
+                    f"port {port.published}/{_transport(port.transport)} is already published by service {other.name}: "
+                    "choose another port, or remove that service",
+                )
+
+
+def _transport(transport: Transport) -> str:
+    return transport.name.lower()
+
+
+def _previous(service: Service) -> ServiceSpec:
+    if service.previous_spec is None:
+        raise precondition(f"service {service.name} has no previous spec: there is nothing to roll back to")
+    return service.previous_spec
+
+
+def _replace_spec(tx: Transaction, service: Service, spec: ServiceSpec, now_s: float) -> Service:
+    if spec.name != service.name:
+        raise invalid(f"service {service.name} cannot be renamed to {spec.name!r}: create a new service instead")
+    if spec.mode.kind is not service.spec.mode.kind:
+        raise invalid(f"the mode of service {service.name} cannot be changed: create a new service instead")
+    _check_ports(tx, spec, service.id)
+    changed = msgspec.structs.replace(
+        service, spec=spec, previous_spec=service.spec, updated_at=now_s, spec_revision=tx.revision
+    )
+    if template(spec) != template(service.spec):
+        number = service.spec_version + 1
+        tx.create(SERVICE_VERSIONS, _version(service.id, number, spec, now_s))
+        # What was said of the update before does not hold for this one.
+        changed = msgspec.structs.replace(changed, spec_version=number, update_status=UpdateStatus())
+    return tx.update(SERVICES, changed)
+
+
+def template(spec: ServiceSpec) -> tuple[object, ...]:
+    """Return what a task is made from: two specs with equal templates have interchangeable tasks."""
+    return (spec.task, target_ports(spec))
+
+
+def target_ports(spec: ServiceSpec) -> tuple[ServicePort, ...]:
+    """Return the ports that a task listens on, each once, whatever they are published as."""
+    ports = {(p.target, p.transport): ServicePort(target=p.target, transport=p.transport) for p in spec.endpoint.ports}
+    return tuple(ports[key] for key in sorted(ports))
+
+
+def _version(service_id: str, number: int, spec: ServiceSpec, now_s: float) -> ServiceVersion:
+    return ServiceVersion(
+        id=version_id(service_id, number),
+        service_id=service_id,
+        number=number,
+        name=spec.name,
+        labels=spec.labels,
+        task=spec.task,
+        ports=target_ports(spec),
+        created_at=now_s,
+    )

@@ -1,0 +1,46 @@
+"""Who may call what: callers on the network are named by their certificate and must have a node row."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from manager.store.store import Store
+from manager.store.tables import NODES
+from swarmpy.errors import Code, SwarmError
+from swarmpy.model.states import NodeRole
+from swarmpy.security.names import NodeName, from_alternative_names
+
+SERVICES_OF_MANAGERS: Final = frozenset({"swarmpy.api.v1.Control"})
+
+
+def peer_name(context: Any) -> NodeName:
+    """Return whose certificate the caller has shown.
+
+    Raises:
+        SwarmError: UNAUTHENTICATED, the certificate names no node.
+    """
+    names = context.auth_context().get("x509_subject_alternative_name", ())
+    found = from_alternative_names(names)
+    if found is None:
+        raise SwarmError(Code.UNAUTHENTICATED, "the caller's certificate names no node of a swarmpy cluster")
+    return found
+
+
+class Admission:
+    """Authorises calls on the network port. A worker's certificate never authorises a control call."""
+
+    def __init__(self, store: Store, cluster_id: str) -> None:
+        self._store = store
+        self._cluster_id = cluster_id
+
+    def authorize(self, method: str, context: Any) -> None:
+        """Raise PERMISSION_DENIED or UNAUTHENTICATED unless the caller may call `/package.Service/Method`."""
+        name = peer_name(context)
+        service = method.lstrip("/").partition("/")[0]
+        if name.cluster_id != self._cluster_id:
+            raise SwarmError(Code.PERMISSION_DENIED, "the caller belongs to another cluster")
+        node = self._store.view().get(NODES, name.node_id)
+        if node is None:
+            raise SwarmError(Code.PERMISSION_DENIED, "this node was removed from the cluster")
+        if service in SERVICES_OF_MANAGERS and not (name.role is node.spec.role is NodeRole.MANAGER):
+            raise SwarmError(Code.PERMISSION_DENIED, "this call is for managers: run it on a manager")
