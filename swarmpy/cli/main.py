@@ -1,0 +1,118 @@
+"""The entry point: the nouns, the options before them, and the boundary where every failure becomes a sentence."""
+
+from __future__ import annotations
+
+import difflib
+import os
+import sys
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Final
+
+import click
+
+from swarmpy.cli.lazy import Entry, LazyGroup
+from swarmpy.cli.session import Session
+from swarmpy.errors import SwarmError
+
+EXIT_FAILED: Final = 1
+EXIT_USAGE: Final = 2
+EXIT_INTERRUPTED: Final = 130
+
+NOUNS: Final = {
+    "swarm": Entry("swarmpy.cli.swarm:swarm", "Manage the swarm"),
+    "node": Entry("swarmpy.cli.node:node", "Manage the nodes of the swarm"),
+    "service": Entry("swarmpy.cli.service.group:service", "Manage services"),
+    "stack": Entry("swarmpy.cli.stack:stack", "Manage stacks of services, from Compose files"),
+    "secret": Entry("", "Manage secrets"),
+    "config": Entry("", "Manage configs"),
+    "network": Entry("", "Manage networks"),
+    "volume": Entry("", "Manage volumes"),
+    "info": Entry("swarmpy.cli.info:info", "Show this node and the swarm it is in"),
+    "version": Entry("swarmpy.cli.info:version", "Show the version"),
+}
+
+
+@click.group(cls=LazyGroup, entries=NOUNS, context_settings={"help_option_names": ["-h", "--help"]})
+@click.option(
+    "--state-dir",
+    type=click.Path(path_type=Path, file_okay=False),
+    metavar="DIR",
+    help="State directory of the node to talk to (default: $SWARMPY_STATE_DIR, else /var/lib/swarmpy as root,"
+    " else the user's data directory).",
+)
+@click.option(
+    "--timeout", "timeout_s", type=click.FloatRange(min=0.1), metavar="SECONDS", help="Deadline of each call (10)."
+)
+@click.version_option(package_name="swarmpy", prog_name="swarmpy", message="%(prog)s version %(version)s")
+@click.pass_context
+def cli(ctx: click.Context, state_dir: Path | None, timeout_s: float | None) -> None:
+    """Run services on a cluster of nodes: the verbs and flags of Docker Swarm."""
+    session: Session = ctx.obj
+    ctx.obj = replace(
+        session,
+        state_dir=state_dir or session.state_dir,
+        timeout_s=timeout_s or session.timeout_s,
+    )
+
+
+def main() -> None:
+    """Run the command line of this process."""
+    sys.exit(run(sys.argv[1:], Session.of_process()))
+
+
+def run(argv: Sequence[str], session: Session) -> int:
+    """Run one command and return its exit status; what goes wrong is one sentence on standard error."""
+    try:
+        result = cli.main(args=list(argv), prog_name="swarmpy", standalone_mode=False, obj=session)
+        session.out.flush()
+    except BrokenPipeError:
+        _discard_output(session)
+        return EXIT_FAILED
+    except (KeyboardInterrupt, click.Abort) as error:
+        session.warn(str(error) or "Interrupted.")
+        return EXIT_INTERRUPTED
+    except click.exceptions.NoArgsIsHelpError as error:
+        session.echo(error.ctx.get_help())
+        return 0
+    except click.UsageError as error:
+        session.warn(f"Error: {_usage(error)}")
+        return EXIT_USAGE
+    except click.ClickException as error:
+        session.warn(f"Error: {error.format_message()}")
+        return EXIT_FAILED
+    except SwarmError as error:
+        session.warn(f"Error: {error.message}")
+        return EXIT_FAILED
+    except Exception as error:  # the boundary: a bug of ours is a sentence too
+        if session.environ.get("SWARMPY_DEBUG"):
+            raise
+        session.warn(
+            f"Error: swarmpy failed ({type(error).__name__}: {error}); this is a bug: run it again with"
+            " SWARMPY_DEBUG=1 to see where"
+        )
+        return EXIT_FAILED
+    return result if isinstance(result, int) else 0
+
+
+def _usage(error: click.UsageError) -> str:
+    command = error.ctx.command_path if error.ctx else "swarmpy"
+    return f"{_usage_sentence(error)} (see '{command} --help')"
+
+
+def _usage_sentence(error: click.UsageError) -> str:
+    match error:
+        case click.NoSuchOption():
+            close = difflib.get_close_matches(error.option_name, error.possibilities or [], n=1)
+            return f"no such option {error.option_name}" + (f", did you mean {close[0]}?" if close else "")
+        case click.MissingParameter() if error.param is not None:
+            return f"missing argument {error.param.make_metavar(error.ctx or click.Context(cli))}"
+    sentence = error.format_message().rstrip(".")
+    return sentence[:1].lower() + sentence[1:]
+
+
+def _discard_output(session: Session) -> None:
+    """Keep the interpreter's last flush from complaining about a reader that has gone."""
+    if session.out is sys.stdout:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -1,0 +1,1 @@
+"""`swarmpy service`: flags to specs (pure), and the commands that send and show them."""
