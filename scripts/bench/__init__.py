@@ -1,0 +1,1 @@
+"""Benchmarks, one file each: a table for people, then one line of JSON. `python -m scripts.bench [NAME...]`."""
