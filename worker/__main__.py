@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import sys
 
-from worker.main import main
+from swarmpy.frugal import forgo
 
 if __name__ == "__main__":
+    forgo("rich")
+    from worker.main import main
+
     sys.exit(main())

@@ -147,7 +147,7 @@ async def _exchange(
 def _reason(error: OSError) -> str:
     """Return the system's words for it: asyncio puts its own into `strerror`."""
     if error.errno is None or error.errno <= 0:
-        return error.strerror or str(error)  # a name that cannot be resolved
+        return error.strerror or str(error) or "it hung up"  # a name that cannot be resolved
     return os.strerror(error.errno).lower()
 
 

@@ -16,6 +16,9 @@ from prometheus_client import CollectorRegistry, Gauge
 
 from swarmpy.addresses import METRICS_PORT_WORKER, Address, metrics_host
 from swarmpy.clock import Clock
+from swarmpy.daemon.cgroups import RECORD as CGROUPS_RECORD
+from swarmpy.errors import SwarmError
+from swarmpy.files import write_atomic
 from swarmpy.metrics import measure_loop_lag, serve_metrics
 from swarmpy.model.node import NodeDescription
 from swarmpy.model.states import Runtime
@@ -191,9 +194,18 @@ async def connect_data_plane(place: Place, node_id: str, cluster_id: str) -> Dat
 
 
 def _cgroups(place: Place, clock: Clock) -> Cgroups:
-    """Return this node's control groups; its key tells them from those of other nodes on the machine."""
+    """Return this node's control groups; its key tells them from those of other nodes on the machine.
+
+    Where they are is noted for swarmpyd, which outlives us when the node stops with its tasks.
+    """
     key = hashlib.sha256(str(place.state_dir.resolve()).encode()).hexdigest()[:12]
     mounted = hierarchies(
         Path("/proc/self/mountinfo").read_text(), lambda mount: (mount / "cgroup.controllers").read_text()
     )
-    return Cgroups(mounted, key, clock)
+    made = Cgroups(mounted, key, clock)
+    record = "".join(f"{directory}\n" for directory in made.directories)
+    try:
+        write_atomic(place.state_dir / "run" / CGROUPS_RECORD, record.encode())
+    except SwarmError as error:
+        log.warning("cgroups_not_noted", reason=error.message)  # a full disk: empty groups may be left at the end
+    return made

@@ -92,8 +92,7 @@ class Membership:
             raise InvalidSpecError(problems)
         async with self._lock:
             self._must_be_free()
-            listen = parse_address(addresses.listen or self._place.addr, "the listen address")
-            advertise = parse_address(addresses.advertise or listen.host, "the advertised address", listen.port)
+            advertise, listen = _control_addresses(addresses, self._place)
             founding = found_cluster(
                 clock=self._clock,
                 random_bytes=self._random_bytes,
@@ -101,7 +100,7 @@ class Membership:
                 availability=availability,
                 hostname=self._place.hostname,
                 advertise_addr=str(advertise),
-                listen_addr=str(_listenable(listen, self._place)),
+                listen_addr=str(listen),
                 data_addr=self._data_addr(addresses),
             )
             directory = self._place.state_dir / "manager"
@@ -258,6 +257,10 @@ class Membership:
             await client.close()
 
 
-def _listenable(address: Address, place: Place) -> Address:
-    """Return where to listen: the wildcard is taken as asked, an address of ours as it is."""
-    return address if address.host else Address(place.addr, address.port)
+def _control_addresses(addresses: Addresses, place: Place) -> tuple[Address, Address]:
+    """Return where the manager is reached and where it listens; each takes from the other what it is not given."""
+    if not addresses.listen:
+        advertise = parse_address(addresses.advertise or place.addr, "the advertised address")
+        return advertise, Address(place.addr, advertise.port)
+    listen = parse_address(addresses.listen, "the listen address")
+    return parse_address(addresses.advertise or place.addr, "the advertised address", listen.port), listen

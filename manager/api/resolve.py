@@ -33,7 +33,10 @@ def find_task(view: View, ref: str) -> Task:
             return exact
         services = view.find(SERVICES, "name", service_name)
         tasks = [
-            t for s in services for t in view.find(TASKS, "service_id", s.id) if rest.isdigit() and t.slot == int(rest)
+            t
+            for s in services
+            for t in view.find(TASKS, "service_id", s.id)
+            if rest.isdecimal() and t.slot == int(rest)
         ]
         if tasks:
             return max(tasks, key=lambda t: (t.created_at, t.id))

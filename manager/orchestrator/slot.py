@@ -178,9 +178,13 @@ def _restarted(
     youngest = tasks[-1]
     if is_settled(youngest):
         return None
-    plan.stop(youngest, "")
     number = site.version_for(youngest)
     same = number == youngest.spec_version
+    if needed and same and youngest.hold_until > site.now:
+        # It failed while it was only being prepared: the delay that it did not sit out holds for its successor.
+        plan.wake(youngest.hold_until)
+        return None
+    plan.stop(youngest, "")
     decision = restart(youngest, site.service.spec.task.restart, site.now) if needed else None
     if decision is None:
         if head is not None and site.fate(head) is Fate.LEAVING:

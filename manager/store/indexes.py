@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterable
 from typing import Final, Generic, Protocol, TypeVar
 
 from manager.store.tables import By, Row, T
@@ -36,13 +36,16 @@ class KeyIndex(Generic[T]):
     def count(self, key: str) -> int:
         return len(self.find(key))
 
-    def add(self, row: T) -> None:
-        key = self._key(row)
-        bucket = self._buckets.get(key)
-        if bucket is None:
-            self._buckets[key] = {row.id: row}
-        else:
-            bucket[row.id] = row
+    def load(self, rows: Iterable[T]) -> None:
+        """Add rows that are new."""
+        buckets, key_of = self._buckets, self._key
+        for row in rows:
+            key = key_of(row)
+            bucket = buckets.get(key)
+            if bucket is None:
+                buckets[key] = {row.id: row}
+            else:
+                bucket[row.id] = row
 
     def remove(self, row: T) -> None:
         key = self._key(row)
@@ -57,7 +60,7 @@ class KeyIndex(Generic[T]):
             self._buckets[key][row.id] = row
         else:
             self.remove(before)
-            self.add(row)
+            self.load((row,))
 
 
 class _Group(Generic[T]):
@@ -97,20 +100,23 @@ class SlotIndex(Generic[T]):
         group = self._groups.get(key)
         return 0 if group is None else group.count
 
-    def add(self, row: T) -> None:
-        key = self._key(row)
-        group = self._groups.get(key)
-        if group is None:
-            group = self._groups[key] = _Group()
-        group.count += 1
-        slot = self._slot(row)
-        held = group.slots.get(slot)
-        if held is None:
-            group.slots[slot] = row
-        elif isinstance(held, dict):
-            held[row.id] = row
-        else:
-            group.slots[slot] = {held.id: held, row.id: row}
+    def load(self, rows: Iterable[T]) -> None:
+        """Add rows that are new."""
+        groups, key_of, slot_of = self._groups, self._key, self._slot
+        for row in rows:
+            key = key_of(row)
+            group = groups.get(key)
+            if group is None:
+                group = groups[key] = _Group()
+            group.count += 1
+            slots, slot = group.slots, slot_of(row)
+            held = slots.get(slot)
+            if held is None:
+                slots[slot] = row
+            elif isinstance(held, dict):
+                held[row.id] = row
+            else:
+                slots[slot] = {held.id: held, row.id: row}
 
     def remove(self, row: T) -> None:
         key = self._key(row)
@@ -132,7 +138,7 @@ class SlotIndex(Generic[T]):
         key, slot = self._key(row), self._slot(row)
         if key != self._key(before) or slot != self._slot(before):
             self.remove(before)
-            self.add(row)
+            self.load((row,))
             return
         slots = self._groups[key].slots
         held = slots[slot]

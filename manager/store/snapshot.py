@@ -9,7 +9,6 @@ from __future__ import annotations
 import struct
 import zlib
 from collections.abc import Iterator
-from itertools import islice
 from typing import Any, Final, TypeVar
 
 import msgspec
@@ -21,7 +20,8 @@ from swarmpy.errors import Code, SwarmError
 D = TypeVar("D")
 
 FORMAT: Final = 1
-ROWS_PER_FRAME: Final = 512
+FRAME_BYTES: Final = 128 * 1024
+_FIRST_ROWS, _MOST_ROWS = 16, 512
 _MAGIC: Final = b"SWARMPY-STATE"
 _PREFIX: Final = _MAGIC + bytes((FORMAT,))
 _FRAME: Final = struct.Struct(">IIB")
@@ -68,10 +68,8 @@ class Snapshot:
         header = Header(self.revision, self.index, self._digest, counts, len(self._requests))
         yield _PREFIX + _frame(_HEADER, header)
         for table, rows in self._rows:
-            for some in _slices(rows):
-                yield _frame(table.number, some)
-        for requests in _slices(self._requests):
-            yield _frame(_REQUESTS, requests)
+            yield from _frames(table.number, rows)
+        yield from _frames(_REQUESTS, self._requests)
         yield _frame(_END, None)
 
 
@@ -163,10 +161,8 @@ class SnapshotReader:
                 Code.NOT_SUPPORTED, f"the snapshot holds a table number {kind}, unknown here: upgrade this manager"
             )
         rows = _decode(_ROWS[kind], payload, table.name)
-        share, put = self._state.sharing(table).share, self._state.rows(table).put
-        for row in rows:
-            share(row)
-            put(row)
+        self._state.sharing(table).share(rows)
+        self._state.rows(table).load(rows)
         return len(rows)
 
 
@@ -175,10 +171,14 @@ def _frame(kind: int, content: object) -> bytes:
     return _FRAME.pack(len(payload), zlib.crc32(payload, kind), kind) + payload
 
 
-def _slices(rows: list[Any]) -> Iterator[list[Any]]:
-    source = iter(rows)
-    while some := list(islice(source, ROWS_PER_FRAME)):
-        yield some
+def _frames(kind: int, rows: list[Any]) -> Iterator[bytes]:
+    """Encode rows in frames of about `FRAME_BYTES`, feeling the way to how many rows these are."""
+    start, count = 0, _FIRST_ROWS
+    while start < len(rows):
+        frame = _frame(kind, rows[start : start + count])
+        yield frame
+        start += count
+        count = max(1, min(2 * count, _MOST_ROWS, count * FRAME_BYTES // len(frame)))
 
 
 def _decode(decoder: msgspec.msgpack.Decoder[D], payload: bytes, what: str) -> D:

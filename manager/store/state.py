@@ -73,5 +73,5 @@ class State:
         rows = self._tables[table]
         if row is None:
             return Change(table, rows.remove(row_id), None)
-        self._sharing[table].share(row)
+        self._sharing[table].share((row,))
         return Change(table, rows.put(row), row)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from operator import attrgetter
 from typing import Any, Final, Generic, Protocol, TypeVar
 
 from swarmpy.model.cluster import Cluster
@@ -56,10 +57,6 @@ class Table(Generic[T]):
     shared_values: tuple[str, ...] = ()
 
 
-def _slot(task: Task) -> int:
-    return task.slot
-
-
 CLUSTERS: Final = Table(1, "clusters", "cluster", Cluster)
 NODES: Final = Table(
     2,
@@ -80,7 +77,7 @@ SERVICE_VERSIONS: Final = Table(
     "service_versions",
     "service version",
     ServiceVersion,
-    (By("service_id", lambda version: version.service_id),),
+    (By("service_id", attrgetter("service_id")),),
     shared_texts=("service_id",),
 )
 TASKS: Final = Table(
@@ -88,7 +85,7 @@ TASKS: Final = Table(
     "tasks",
     "task",
     Task,
-    (By("service_id", lambda task: task.service_id, slot=_slot), By("node_id", lambda task: task.node_id)),
+    (By("service_id", attrgetter("service_id"), slot=attrgetter("slot")), By("node_id", attrgetter("node_id"))),
     shared_texts=("service_id", "node_id", "message", "desired_reason", "pending_reason", "not_ready_reason"),
     shared_values=("slot", "version", "created_at", "host_ports"),
 )

@@ -92,16 +92,14 @@ class Watch:
         finally:
             self._waiter = None
 
-    def published(self, commit: Commit) -> None:
-        """Be told of a new commit. While nothing is pending, commits of other tables are passed over here."""
-        if self._pending:
+    def published(self, revision: int, tables: set[Table[Any]]) -> None:
+        """Be told of a new commit and the tables it touched. While nothing is pending, others are passed over."""
+        if self._pending or revision <= self._read:
             return
-        if commit.revision <= self._read:
-            return
-        if not any(change.table in self._tables for change in commit.changes):
-            self._read = commit.revision
-            return
-        self.rouse()
+        if self._tables.isdisjoint(tables):
+            self._read = revision
+        else:
+            self.rouse()
 
     def lose(self) -> None:
         """Be told that the state was replaced as a whole."""
@@ -153,8 +151,9 @@ class History:
         self._changes += 1 + len(commit.changes)
         while self._changes > self._limit:
             self._changes -= 1 + len(self._commits.popleft().changes)
+        tables = {change.table for change in commit.changes}
         for watch in self._watches:
-            watch.published(commit)
+            watch.published(commit.revision, tables)
 
     def restart(self, revision: int) -> None:
         """Forget everything: the state was replaced as a whole and is now at `revision`."""

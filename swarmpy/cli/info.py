@@ -78,16 +78,18 @@ def _lines(node: NodeInfo, swarm: Swarm | None, problem: str) -> Iterator[str]:
     if node.managers:
         yield f"  Manager Addresses: {', '.join(node.managers)}"
     described = node.description
-    yield f" Name: {described.hostname}"
+    if described.hostname:
+        yield f" Name: {described.hostname}"
     yield f" Node Address: {node.addr}"
     yield f" Data Address: {node.data_addr}"
     if node.dns_addr:
         yield f" DNS: {node.dns_addr}"
     if node.metrics_addr:
         yield f" Metrics: {node.metrics_addr}"
-    yield f" OS/Arch: {described.platform.os}/{described.platform.arch}"
-    yield f" CPUs: {described.resources.nano_cpus / 1e9:g}"
-    yield f" Total Memory: {units.human_bytes(described.resources.memory_bytes)}"
+    if described.platform.os:
+        yield f" OS/Arch: {described.platform.os}/{described.platform.arch}"
+        yield f" CPUs: {described.resources.nano_cpus / 1e9:g}"
+        yield f" Total Memory: {units.human_bytes(described.resources.memory_bytes)}"
     if described.capabilities:
         yield f" Capabilities: {' '.join(described.capabilities)}"
     yield from (f" Missing {name}: {why}" for name, why in sorted(node.missing.items()))

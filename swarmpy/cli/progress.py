@@ -60,6 +60,7 @@ class Lines(Silent):
         self._session = session
         self._monitor_s = monitor_s
         self._seen: dict[str, str] = {}
+        self._reasons: set[str] = set()
         self._service_id = ""
         self._converged = False
 
@@ -69,7 +70,12 @@ class Lines(Silent):
         if progress.note:
             self._line("note", progress.note)
         for index, slot in enumerate(progress.slots, 1):
-            self._line(f"slot {slot.slot}", f"{index}/{max(progress.wanted, len(progress.slots))}: {_words(slot)}")
+            text = f"{index}/{max(progress.wanted, len(progress.slots))}: {_words(slot)}"
+            # A task that fails again and again is told once for each reason.
+            if not (slot.reason and text in self._reasons):
+                self._line(f"slot {slot.slot}", text)
+            if slot.reason:
+                self._reasons.add(text)
         self._converged = progress.converged
         self._line("verify", waiting_line(self._monitor_s) if progress.converged else "")
 

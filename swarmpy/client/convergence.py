@@ -22,12 +22,16 @@ _FINISHED: Final = frozenset({UpdateState.COMPLETED, UpdateState.ROLLBACK_COMPLE
 
 
 class SlotProgress(Model, frozen=True):
-    """Where the newest task of a slot is, and in words what it waits for or died of."""
+    """Where the newest task of a slot is, and in words what it waits for or died of.
+
+    `retrying` says that the reason is the last try's, and the newest task another one.
+    """
 
     slot: int
     state: TaskState
     done: bool = False
     reason: str = ""
+    retrying: bool = False
     node_id: str = ""
 
 
@@ -144,12 +148,15 @@ class Convergence:
         done = any(task.is_endpoint for task in current)
         failed = max((t for t in tasks if t.error), key=_age, default=None)
         reason = newest.error or newest.pending_reason or newest.not_ready_reason
-        if not reason and not self._is_current(newest):
+        retrying = False
+        if done:
+            reason = ""
+        elif not reason and not self._is_current(newest):
             reason = "to be replaced"
         elif not reason and failed is not None and failed.spec_version == newest.spec_version:
-            reason = f"the last try failed: {failed.error}"
+            reason, retrying = failed.error, True
         return SlotProgress(
-            slot=slot, state=newest.state, done=done, reason="" if done else reason, node_id=newest.node_id
+            slot=slot, state=newest.state, done=done, reason=reason, retrying=retrying, node_id=newest.node_id
         )
 
     def _is_current(self, task: Task) -> bool:
@@ -171,7 +178,9 @@ class Convergence:
 
 
 def state_word(slot: SlotProgress) -> str:
-    """Return what a person reads of a slot: `running`, `preparing: waiting for a port`."""
+    """Return what a person reads of a slot: `running`, `pending: no suitable node`, `trying again: exit status 1`."""
+    if slot.retrying:
+        return f"trying again: {slot.reason}"
     return f"{word(slot.state)}: {slot.reason}" if slot.reason else word(slot.state)
 
 

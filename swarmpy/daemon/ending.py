@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import socket
 
-from swarmpy.daemon import proc
+from swarmpy.daemon import cgroups, proc
 from swarmpy.daemon.child import STOP_GRACE_S
 from swarmpy.daemon.lines import Connection, decode, say
 from swarmpy.daemon.request import Refused
@@ -27,13 +27,15 @@ class TaskEnd:
     """Runs once: `begin`, and later `done` is called.
 
     A task host that has died is started first: only it knows the tasks. It gets the word, ends the tasks and
-    then itself. Whatever has slipped out of its task's process group and become a child of ours is killed.
+    then itself. Whatever has slipped out of its task's process group and become a child of ours is killed, and the
+    tasks' cgroups are removed.
     """
 
     def __init__(self, loop: Loop, taskhost: Child, run_path: Callable[[str], str], done: Callable[[], None]) -> None:
         self._loop = loop
         self._taskhost = taskhost
         self._path = run_path(TASKHOST_SOCKET)
+        self._cgroups = run_path(cgroups.RECORD)
         self._done = done
         self._deadline_s = loop.monotonic() + _PATIENCE_S
         self._connection: Connection | None = None
@@ -91,12 +93,15 @@ class TaskEnd:
     def _sweep(self) -> None:
         """Kill what is left of the tasks and has become our child, generation by generation."""
         left = proc.children_of(os.getpid())
+        groups = [] if left else cgroups.remove(self._cgroups)
         self._sweeps += 1
-        if not left or self._sweeps > _SWEEPS:
-            if left:
-                say(f"swarmpyd: these processes could not be killed: {left}")
-            self._done()
+        if (left or groups) and self._sweeps <= _SWEEPS:
+            for pid in left:
+                proc.kill(pid)
+            self._loop.later(_STEP_S, self._sweep)
             return
-        for pid in left:
-            proc.kill(pid)
-        self._loop.later(_STEP_S, self._sweep)
+        if left:
+            say(f"swarmpyd: these processes could not be killed: {left}")
+        if groups:
+            say(f"swarmpyd: these cgroups could not be removed: {groups}")
+        self._done()

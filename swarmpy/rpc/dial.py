@@ -30,7 +30,9 @@ NETWORK: Final[Options] = (
     ("grpc.keepalive_permit_without_calls", 1),
     ("grpc.http2.max_pings_without_data", 0),
     ("grpc.initial_reconnect_backoff_ms", 100),
-    ("grpc.min_reconnect_backoff_ms", 100),
+    # In spite of its name the time that one connection attempt may take, handshake included: with less, a slow link
+    # or a manager that a thousand workers come back to at once would see every handshake given up and begun again.
+    ("grpc.min_reconnect_backoff_ms", 5_000),
     ("grpc.max_reconnect_backoff_ms", 2_000),
 )
 SERVER: Final[Options] = (

@@ -16,7 +16,7 @@ from swarmpy.rpc.status import STATUS, to_metadata
 
 log = structlog.get_logger(__name__)
 
-MAX_SENTENCE: Final = 2000  # characters; a status has 8 KiB, in which one of them may take up to 12 bytes
+MAX_SENTENCE_BYTES: Final = 2000  # a status has 8 KiB, in which each of these may take three
 
 Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
 Authorize = Callable[[str, Context], None]
@@ -86,6 +86,8 @@ async def _abort(context: Context, method: str, error: Exception) -> NoReturn:
         translated = SwarmError(Code.INVALID_ARGUMENT, f"the request cannot be read: {error}")
     elif isinstance(error, SwarmError):
         translated = error
+    elif isinstance(error, NotImplementedError):
+        translated = SwarmError(Code.NOT_SUPPORTED, f"{method} is not served here: ask a node of a newer release")
     else:
         log.error("call failed", method=method, exc_info=error)
         translated = SwarmError(
@@ -96,4 +98,5 @@ async def _abort(context: Context, method: str, error: Exception) -> NoReturn:
 
 def _short(sentence: str) -> str:
     """Cut a sentence that would not fit in a status: one too long arrives as another error altogether."""
-    return sentence if len(sentence) <= MAX_SENTENCE else sentence[:MAX_SENTENCE] + " ..."
+    data = sentence.encode()
+    return sentence if len(data) <= MAX_SENTENCE_BYTES else data[:MAX_SENTENCE_BYTES].decode(errors="ignore") + " ..."

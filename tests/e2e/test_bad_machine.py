@@ -30,6 +30,7 @@ pytestmark = [
 SEGMENT_MB = 64
 """The log's files are made this large at once, so that a write within one cannot fail for want of space."""
 
+BALLAST = "ballast"
 WITHOUT_CGROUPS = ("unshare", "--mount", "sh", "-c", 'umount -R -l /sys/fs/cgroup && exec "$@"', "-")
 
 
@@ -45,6 +46,10 @@ def small_disk(size_mb: int, *options: str) -> Iterator[Path]:
     finally:
         subprocess.run(["umount", "-l", directory], check=True)
         directory.rmdir()
+
+
+def resize(disk: Path, size_mb: int) -> None:
+    subprocess.run(["mount", "-o", f"remount,size={size_mb}m", disk], check=True)
 
 
 @pytest.fixture
@@ -94,6 +99,14 @@ async def test_a_limit_that_no_node_can_enforce() -> None:
         assert {task.state for task in await swarm.tasks("limited")} == {TaskState.PENDING}
 
 
+async def test_a_node_that_stops_with_limited_tasks_leaves_no_cgroup() -> None:
+    """The cluster's end looks for what is left."""
+    async with Swarm(1) as swarm:
+        await swarm.create(process("limited", "sleep", "1000", replicas=3, limits=Resources(memory_bytes=1 << 28)))
+        await swarm.running("limited", 3)
+        assert swarm.manager.cgroups()
+
+
 @pytest_asyncio.fixture(loop_scope="module")
 async def on_small_disk() -> AsyncIterator[tuple[Swarm, Path]]:
     """A cluster whose manager has space for one segment of its log and not for two."""
@@ -116,11 +129,9 @@ async def test_a_manager_without_space_refuses_writes_and_serves_reads(on_small_
     )
     assert [listed.service.name for listed in await swarm.client.services.list()] == ["web"]
     assert {task.id: task.pid for task in await swarm.running("web", 2)} == before
-    with pytest.raises(SwarmError) as again:
-        await swarm.client.services.create(process("more", "sleep", "1000"), timeout_s=1.0)
-    assert again.value.code is Code.RESOURCE_EXHAUSTED
+    assert (await written_until_refused(swarm)).code is Code.RESOURCE_EXHAUSTED
 
-    subprocess.run(["mount", "-o", f"remount,size={SEGMENT_MB * 4}m", disk], check=True)
+    resize(disk, SEGMENT_MB * 4)
 
     async def created() -> bool:
         try:
@@ -131,6 +142,25 @@ async def test_a_manager_without_space_refuses_writes_and_serves_reads(on_small_
 
     await until(created, what="writes are taken again")
     await swarm.running("more", 1)
+    assert {task.id: task.pid for task in await swarm.running("web", 2)} == before
+
+
+async def test_a_node_without_space_rejects_tasks_and_keeps_those_it_has(on_small_disk: tuple[Swarm, Path]) -> None:
+    swarm, disk = on_small_disk
+    await swarm.create(process("web", "sleep", "1000", replicas=2))
+    before = {task.id: task.pid for task in await swarm.running("web", 2)}
+    fill(disk)
+    await swarm.create(process("late", "sleep", "1000"))
+
+    async def rejected() -> str:
+        return next((task.error for task in await swarm.tasks("late") if task.state is TaskState.REJECTED), "")
+
+    assert await swarm.until(rejected, what="the task is rejected") == (
+        f"cannot write the task journal {disk}/state/worker/tasks: No space left on device; free space or mend the disk"
+    )
+    assert {task.id: task.pid for task in await swarm.running("web", 2)} == before
+    (disk / BALLAST).unlink()
+    await swarm.running("late", 1, deadline_s=60.0)
     assert {task.id: task.pid for task in await swarm.running("web", 2)} == before
 
 
@@ -148,7 +178,7 @@ async def written_until_refused(swarm: Swarm) -> SwarmError:
 
 def fill(disk: Path) -> None:
     """Write until there is no space."""
-    with (disk / "ballast").open("wb", buffering=0) as file:
+    with (disk / BALLAST).open("wb", buffering=0) as file:
         with contextlib.suppress(OSError):
             while True:
                 file.write(bytes(1 << 16))

@@ -202,8 +202,12 @@ async def test_drain_pause_and_active(swarm: Swarm, service: str) -> None:
 
     await swarm.until(moved, what="the node's tasks run elsewhere")
     old, _ = await swarm.client.tasks.get(drained[0].id)
-    assert old.desired_reason.endswith("took its place")
-    assert not [t for t in drained if runs(t.pid)]
+    assert old.desired_reason == f"node {node.name} is drained"
+
+    async def stopped() -> bool:
+        return not [task for task in drained if runs(task.pid)]
+
+    await swarm.until(stopped, what="what was on the drained node has stopped")
 
     await swarm.set_availability(node.name, Availability.PAUSE)
     await swarm.client.services.scale(service, 6)

@@ -157,4 +157,8 @@ async def hang_up(writer: asyncio.StreamWriter) -> None:
     """Close a client's connection, whatever state it is in."""
     writer.close()
     with contextlib.suppress(ConnectionError):
-        await writer.wait_closed()
+        try:
+            async with asyncio.timeout(2):
+                await writer.wait_closed()
+        except TimeoutError:  # what it still had to send is taken by nobody
+            writer.transport.abort()

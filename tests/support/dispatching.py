@@ -95,7 +95,7 @@ class Desk:
         """Let the event loop run until `ask` says yes."""
         async with asyncio.timeout(DEADLINE_S):
             while not ask():
-                await asyncio.sleep(0)
+                await settle(1)
 
 
 class ScriptedWorker:
@@ -225,5 +225,3 @@ async def dispatching(tmp_path: Path, *, leads: bool = True, filled: bool = True
         finally:
             await server.stop(0)
             await settle()
-
-

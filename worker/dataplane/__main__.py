@@ -1,13 +1,13 @@
-"""`python -m worker.dataplane`."""
+"""`python -m worker.dataplane`: started by swarmpyd."""
 
 from __future__ import annotations
 
 import sys
 
-if __name__ == "__main__":
-    # structlog imports rich if it finds it, which costs 3.5 MB in a process that draws nothing.
-    sys.modules.setdefault("rich", None)  # type: ignore[arg-type]  # None makes `import rich` an ImportError
+from swarmpy.frugal import forgo
 
+if __name__ == "__main__":
+    forgo("rich")
     from worker.dataplane.main import main
 
     sys.exit(main())

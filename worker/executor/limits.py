@@ -46,6 +46,11 @@ class Cgroups:
         """Which limits this node can enforce; `missing` says why the others not."""
         return tuple(c for c in CONTROLLER if c not in self.missing)
 
+    @property
+    def directories(self) -> tuple[Path, ...]:
+        """This node's own directory in each hierarchy."""
+        return tuple(self._base(hierarchy) for hierarchy in dict.fromkeys(self._at.values()))
+
     def _probe(self) -> None:
         """Find out by doing: make this node's groups and see whether a task's group can be made in them."""
         for capability, controller in CONTROLLER.items():

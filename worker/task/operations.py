@@ -186,7 +186,6 @@ class Operations:
             error=outcome.error,
             exit_code=outcome.exit_code,
             ready=False,
-            ready_since=0.0,
             not_ready_reason="",
         )
 

@@ -38,6 +38,7 @@ class End:
         peer: the other end; unset until there is one. An end without a peer must be `blocked`.
         blocked: nothing is read: there is no peer yet, it is slow, or the stream has ended.
         readable: an edge arrived while blocked, so there may be something to read.
+        failed: a write failed, so the stream cannot end in order any more.
         hung_up: the end of the stream is in sight, so reading goes on until it is met.
         at_eof: the end of the stream was met.
         pending: bytes to this socket that it did not take yet.
@@ -53,6 +54,7 @@ class End:
         "_view",
         "at_eof",
         "blocked",
+        "failed",
         "hung_up",
         "owner",
         "peer",
@@ -75,6 +77,7 @@ class End:
         self.owner = owner
         self.blocked = True
         self.readable = False
+        self.failed = False
         self.hung_up = False
         self.at_eof = False
         self.pending = b""
@@ -127,7 +130,7 @@ class End:
         except BlockingIOError:
             sent = 0
         except OSError:
-            self._on_peer_refuses(peer)
+            peer.fail_writing()
             return False
         if sent != size:
             peer.pending = bytes(self._view[sent:size])
@@ -137,23 +140,31 @@ class End:
         return size == self._buffer_bytes or self.hung_up
 
     def end_reading(self) -> None:
-        """The stream has ended in order."""
+        """The stream has ended: in order, unless the socket had failed before."""
         self.at_eof = self.blocked = True
-        self.owner.on_end_of_stream(self)
+        if self.failed:
+            self.owner.on_broken(self)
+        else:
+            self.owner.on_end_of_stream(self)
 
     def fail_reading(self) -> None:
         """The stream has ended in a failure."""
         self.at_eof = self.blocked = True
         self.owner.on_broken(self)
 
-    def _on_peer_refuses(self, peer: End) -> None:
-        """Deliver what a peer said before it took no more (an early answer); its own end or failure follows."""
-        self.at_eof = self.blocked = True
-        if peer.at_eof:
-            self.owner.on_broken(peer)
-            return
-        peer.hung_up = True
-        peer.pump()
+    def fail_writing(self) -> None:
+        """The socket takes no more: deliver what it said before (an early answer), then call it broken.
+
+        The failure is told to one system call only; the reads after it see what looks like an orderly end.
+        """
+        self.failed = self.hung_up = True
+        self.pending = b""
+        source = self.peer
+        source.at_eof = source.blocked = True
+        if self.at_eof:
+            self.owner.on_broken(self)
+        else:
+            self.pump()
 
     def write(self, data: memoryview | bytes) -> bool:
         """Send `data`, keep what the socket does not take; return False if some is pending or it failed."""
@@ -165,7 +176,7 @@ class End:
         except BlockingIOError:
             sent = 0
         except OSError:
-            self.owner.on_broken(self)
+            self.fail_writing()
             return False
         if sent != len(data):
             self.pending = bytes(data[sent:])
@@ -179,7 +190,7 @@ class End:
         except BlockingIOError:
             return
         except OSError:
-            self.owner.on_broken(self)
+            self.fail_writing()
             return
         self.pending = self.pending[sent:]
         if self.pending:

@@ -27,7 +27,7 @@ class HttpEnd(End):
 
     def _move(self) -> bool:
         owner = self.owner
-        if owner.exchange.opaque and owner.upstream is not None:
+        if owner.is_tunnel():
             return super()._move()
         try:
             size = self._recv_into(self._buffer)
@@ -44,6 +44,14 @@ class HttpEnd(End):
             self.readable = True
             return False
         return size == self._buffer_bytes or self.hung_up
+
+    def fail_writing(self) -> None:
+        if self.owner.is_tunnel():
+            super().fail_writing()
+            return
+        self.failed = True
+        self.pending = b""
+        self.owner.on_broken(self)
 
 
 class HttpConnection(TcpConnection):
@@ -74,6 +82,10 @@ class HttpConnection(TcpConnection):
     def begin(self) -> None:
         self.client.unblock()
 
+    def is_tunnel(self) -> bool:
+        """Whether both ends are to be treated as bytes."""
+        return self.exchange.opaque and self.upstream is not None
+
     # -- bytes
 
     def deliver(self, end: End, data: memoryview) -> bool:
@@ -89,6 +101,8 @@ class HttpConnection(TcpConnection):
             return
         exchange, upstream = self.exchange, self.upstream
         fresh = exchange.idle
+        if fresh and self.shared.draining:
+            self.shared.lingering.discard(self)
         try:
             exchange.request(data)
         except MalformedHttp:
@@ -190,8 +204,13 @@ class HttpConnection(TcpConnection):
             super().on_withdrawn()
 
     def on_draining(self) -> None:
-        if self.exchange.idle and not self.finishing:
+        """Close between two requests; one that has arrived is answered, and a client that has just come waited for."""
+        if self.finishing or not self.exchange.idle or self.client.has_input():
+            return
+        if self.exchange.begun:
             self._finish()
+        else:
+            self.shared.lingering.add(self, self.shared.clock.monotonic())
 
     def close(self, *, reset: bool = False) -> None:
         if not self.closed:
@@ -203,7 +222,7 @@ class HttpConnection(TcpConnection):
 
     def on_end_of_stream(self, end: End) -> None:
         exchange = self.exchange
-        if exchange.opaque and self.upstream is not None:
+        if self.is_tunnel():
             super().on_end_of_stream(end)
         elif end is not self.client:
             self._on_upstream_gone(broken=False)
@@ -217,20 +236,21 @@ class HttpConnection(TcpConnection):
     def on_broken(self, end: End) -> None:
         if self.closed:
             return
-        if self.exchange.opaque:
+        if self.is_tunnel():
             super().on_broken(end)
         elif end is self.client:
             self.pool.failed += not (self.exchange.idle or self.finishing)
             self.abort()
-        elif end is self.upstream:
-            if not end.blocked:
-                end.hung_up = True
-                end.pump()  # what it said before it broke counts
-            if end is self.upstream:
-                self._on_upstream_gone(broken=True)
+        elif end is not self.upstream:
+            return
+        elif end.at_eof:
+            self._on_upstream_gone(broken=True)
+        elif not end.waits_for_peer():
+            end.hung_up = True
+            end.pump()  # what it said before it broke counts; this is called again at its end
 
     def on_flushed(self, end: End) -> None:
-        if self.exchange.opaque and self.upstream is not None:
+        if self.is_tunnel():
             super().on_flushed(end)
         elif end is self.upstream:
             self.client.unblock()
@@ -247,6 +267,8 @@ class HttpConnection(TcpConnection):
             # It had closed the idle connection before the request arrived, so no work was lost.
             self.drop_upstream()
             self.dial()
+        elif exchange.answered == exchange.begun:
+            self._finish()  # answered before the request was read to its end
         elif not exchange.answering:
             self.pool.failed += 1
             self._answer_and_finish(_BAD_GATEWAY)

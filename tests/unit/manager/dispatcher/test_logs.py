@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncGenerator
 from pathlib import Path
 
 import msgspec
@@ -21,6 +22,12 @@ from tests.support.dispatching import Desk, ScriptedWorker, dispatching
 
 def line(task_id: str, text: bytes) -> pb.WorkerLogLine:
     return pb.WorkerLogLine(task_id=task_id, at=1.0, stream=2, data=text)
+
+
+async def close(answers: object) -> None:
+    """End a generator as gRPC does when its caller goes."""
+    assert isinstance(answers, AsyncGenerator)
+    await answers.aclose()
 
 
 async def asked(worker: ScriptedWorker) -> pb.LogSubscription:
@@ -75,9 +82,7 @@ async def test_following_finds_tasks_that_come_to_nodes_later(tmp_path: Path) ->
         first = asyncio.ensure_future(anext(answers))
         subscription = await asked(worker)
         assert list(subscription.task_ids) == ["t1"]
-        await desk.change_task(
-            "t2", lambda task: msgspec.structs.replace(task, node_id="n1", state=TaskState.ASSIGNED)
-        )
+        await desk.change_task("t2", lambda task: msgspec.structs.replace(task, node_id="n1", state=TaskState.ASSIGNED))
         await worker.send(logs=pb.LogChunk(subscription_id=subscription.id, lines=[line("t1", b"a")]))
         await first
         second = asyncio.ensure_future(anext(answers))
@@ -85,7 +90,7 @@ async def test_following_finds_tasks_that_come_to_nodes_later(tmp_path: Path) ->
         assert (more.id, list(more.task_ids)) == (subscription.id, ["t2"])
         await worker.send(logs=pb.LogChunk(subscription_id=subscription.id, lines=[line("t2", b"b")]))
         assert (await second).lines[0].task_id == "t2"
-        await answers.aclose()
+        await close(answers)
         assert (await asked(worker)).cancel
 
 
@@ -98,16 +103,19 @@ async def test_a_reader_that_stops_reading_is_cut_off_and_the_node_lives_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(logs, "STALLED_READER_S", 0.0)
-    async with dispatching(tmp_path) as desk, desk.worker() as worker:
-        async with desk.broker.subscribe(control_pb2.LogsRequest(ref="web")) as reader:
-            assert reader.add({"n1": ["t1"]}) == []
-            subscription = await asked(worker)
-            await fill(desk, worker, subscription.id, logs.QUEUED_CHUNKS + 20)
-            await worker.synced(1)
-            assert desk.node().state is NodeState.READY
-            found = [await reader.next() for _ in range(logs.QUEUED_CHUNKS + 2)]
-            assert [bool(each and each[1].lines) for each in found[:-2]] == [True] * logs.QUEUED_CHUNKS
-            cut_off = found[-2]
-            assert cut_off is not None
-            assert "was not read fast enough" in cut_off[1].problem
-            assert found[-1] is None
+    async with (
+        dispatching(tmp_path) as desk,
+        desk.worker() as worker,
+        desk.broker.subscribe(control_pb2.LogsRequest(ref="web")) as reader,
+    ):
+        assert reader.add({"n1": ["t1"]}) == []
+        subscription = await asked(worker)
+        await fill(desk, worker, subscription.id, logs.QUEUED_CHUNKS + 20)
+        await worker.synced(1)
+        assert desk.node().state is NodeState.READY
+        found = [await reader.next() for _ in range(logs.QUEUED_CHUNKS + 2)]
+        assert [bool(each and each[1].lines) for each in found[:-2]] == [True] * logs.QUEUED_CHUNKS
+        cut_off = found[-2]
+        assert cut_off is not None
+        assert "was not read fast enough" in cut_off[1].problem
+        assert found[-1] is None

@@ -18,6 +18,7 @@ from swarmpy.model.task import Task
 from tests.support.clock import settle
 from tests.support.cluster import leading
 from tests.support.dispatching import ScriptedWorker, dispatching, report
+from tests.support.store import put
 
 
 def shut_down(task: Task) -> Task:
@@ -207,7 +208,7 @@ async def test_only_who_stops_a_task_is_told_of_draining(tmp_path: Path) -> None
         await worker.report(1, report("t1", TaskState.SHUTDOWN))
         await worker.next("status_ack")
         await other.report(1)
-        seen = []
+        seen: list[str | None] = []
         while not seen or seen[-1] != "status_ack":
             seen.append((await other.read()).WhichOneof("message"))
         assert "drain" not in seen
@@ -297,3 +298,21 @@ async def test_a_day_after_a_node_went_its_tasks_are_orphaned(tmp_path: Path) ->
         await desk.store.update(go_a_day_ago)
         await desk.clock.advance(61.0)
         assert desk.task().state is TaskState.ORPHANED
+
+
+async def test_a_session_that_is_stuck_in_a_write_holds_nobody_up(tmp_path: Path) -> None:
+    """Its worker does not read; what there is to tell does not fit in the stream's window."""
+    async with dispatching(tmp_path) as desk, desk.worker(applied=1):
+        many = [
+            Task(id=f"m{i:05}", service_id="s", spec_version=1, slot=i, node_id="n1", state=TaskState.ASSIGNED)
+            for i in range(5000)
+        ]
+        await put(desk.store, TASKS, *many)
+        await settle(200)
+        async with desk.worker(applied=7) as newer:
+            batch = await newer.next("assignments")
+            while "m04999" not in {t.id for t in batch.tasks}:
+                batch = await newer.next("assignments")
+            await newer.synced(1)
+            assert desk.dispatcher.watermark.settled(99) == 7, "the older session has no say any more"
+            assert list(desk.dispatcher.connected()) == ["n1"]

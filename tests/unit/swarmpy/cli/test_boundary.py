@@ -70,8 +70,8 @@ def test_the_display_fits_the_output() -> None:
     assert isinstance(display(make_session(out, terminal=True), quiet=True, monitor_s=5.0), Silent)
 
 
-def progress(state: TaskState, *, done: bool = False, reason: str = "", slots: int = 1) -> Progress:
-    shown = tuple(SlotProgress(slot=n, state=state, done=done, reason=reason) for n in range(1, slots + 1))
+def progress(state: TaskState, *, done: bool = False, slots: int = 1, **fields: Any) -> Progress:
+    shown = tuple(SlotProgress(slot=n, state=state, done=done, **fields) for n in range(1, slots + 1))
     return Progress(service_id="abc", name="web", wanted=slots, done=slots if done else 0, slots=shown, converged=done)
 
 
@@ -79,13 +79,16 @@ def test_lines_tell_what_changed_and_nothing_twice() -> None:
     out = io.StringIO()
     with Lines(make_session(out), monitor_s=1.0) as lines:
         lines.show(progress(TaskState.PREPARING))
-        lines.show(progress(TaskState.REJECTED, reason="no such command: foo"))
+        for _ in range(3):
+            lines.show(progress(TaskState.REJECTED, reason="no such command: foo"))
+            lines.show(progress(TaskState.NEW, reason="no such command: foo", retrying=True))
         lines.show(progress(TaskState.RUNNING, done=True))
         lines.show(progress(TaskState.RUNNING, done=True))
     assert out.getvalue().splitlines() == [
         "overall progress: 0 out of 1 tasks",
         "1/1: preparing",
         "1/1: rejected: no such command: foo",
+        "1/1: trying again: no such command: foo",
         "overall progress: 1 out of 1 tasks",
         "1/1: running",
         "verify: Waiting 1 second to verify that tasks are stable...",

@@ -8,7 +8,7 @@ import msgspec
 import pytest
 
 from swarmpy.client import Client
-from swarmpy.client.convergence import Convergence, Progress
+from swarmpy.client.convergence import Convergence, Progress, state_word
 from swarmpy.client.results import Change
 from swarmpy.client.waiting import converge, tasks_gone
 from swarmpy.errors import SwarmError
@@ -59,7 +59,7 @@ def test_reasons_come_from_waiting_failing_and_trying_again() -> None:
     failed = make_task(1, TaskState.FAILED, ready=False, desired_state=TaskState.SHUTDOWN, error="exit status 3")
     assert progress_of(make_service(1), failed).slots[0].reason == "exit status 3"
     again = make_task(1, TaskState.STARTING, id="next", ready=False, created_at=NOW + 1)
-    assert progress_of(make_service(1), failed, again).slots[0].reason == "the last try failed: exit status 3"
+    assert state_word(progress_of(make_service(1), failed, again).slots[0]) == "trying again: exit status 3"
     assert progress_of(make_service(1, allocation_problem="no port is free")).note == "no port is free"
 
 

@@ -90,7 +90,6 @@ async def test_plain_connections(seed: int) -> None:
                 await settle()
                 await r.clock.advance(0.01)
                 r.ready(backends)
-        print("OUT", outcomes.count("whole"), outcomes.count("broken"), outcomes.count("reset"))
         assert outcomes.count("whole") > 40
         await eventually(lambda: r.row().active == 0 and not r.peers.connections())
         assert r.balancer.busy() == frozenset()

@@ -279,25 +279,46 @@ async def test_a_client_that_was_told_to_go_and_stays_is_cut() -> None:
 async def test_stopping_announces_the_end_and_closes_idle_clients() -> None:
     release = asyncio.Event()
 
-    async def answer(_head: bytes, body: bytes) -> bytes:
-        await release.wait()
+    async def answer(head: bytes, body: bytes) -> bytes:
+        if b"/slow" in head:
+            await release.wait()
         return ok(b"last")
 
     async with rig(HTTP, Limits(drain_s=30.0)) as r:
         r.ready([await r.peers.start("t", answering(answer))])
-        idle_reader, _idle_writer = await r.open()
+        idle_reader, idle_writer = await r.open()
+        idle_writer.write(GET)
+        assert (await read_reply(idle_reader)).header("connection") is None
         reader, writer = await r.open()
-        writer.write(GET)
-        await eventually(lambda: r.peers.connections() == 1 and r.row().active == 2)
+        writer.write(GET.replace(b"/", b"/slow", 1))
+        await eventually(lambda: r.peers.connections() == 2 and r.row().active == 2)
         async with asyncio.timeout(10), asyncio.TaskGroup() as group:
             group.create_task(r.stop_balancer())
             assert await idle_reader.read() == b""
-            _idle_writer.close()
+            idle_writer.close()
             release.set()
             reply = await read_reply(reader)
             assert (reply.body, reply.header("connection")) == (b"last", "close")
             assert await reader.read() == b""
             writer.close()
+
+
+async def test_stopping_waits_for_clients_that_have_just_come() -> None:
+    async with rig(HTTP, Limits(drain_s=30.0, linger_s=2.0)) as r:
+        r.ready([await r.peers.start("t", serving(b"t"))])
+        reader, writer = await r.open()
+        silent_reader, _ = await r.open()
+        await eventually(lambda: r.row().active == 2)
+        async with asyncio.timeout(10), asyncio.TaskGroup() as group:
+            stopping = group.create_task(r.stop_balancer())
+            await asyncio.sleep(0)
+            writer.write(GET)
+            reply = await read_reply(reader)
+            assert (reply.body, reply.header("connection")) == (b"t 0", "close")
+            writer.close()
+            assert not stopping.done()
+            await r.clock.advance(2.5)
+            assert await silent_reader.read() == b""
 
 
 async def test_a_port_may_change_its_protocol() -> None:

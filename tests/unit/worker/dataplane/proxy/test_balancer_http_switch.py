@@ -157,6 +157,8 @@ async def test_an_early_answer_reaches_a_client_that_is_still_sending() -> None:
         reader, writer = await r.open()
         writer.write(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 9000000\r\n\r\n" + bytes(3_000_000))
         assert (await read_reply(reader)).status == "HTTP/1.1 413 Too Large"
+        async with asyncio.timeout(5):
+            assert await reader.read() == b""
 
 
 async def test_a_refused_connect_is_tried_on_the_next_backend() -> None:

@@ -118,6 +118,41 @@ async def test_a_reset_is_passed_on_as_a_reset() -> None:
         assert r.row().failed == 1
 
 
+@pytest.mark.parametrize("resetting", ["client", "backend"])
+async def test_a_reset_is_not_an_orderly_end_for_a_side_that_only_sends(resetting: str) -> None:
+    """The write that meets the reset takes the error away; the read after it must not count as an end."""
+    outcome: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+    hurt = asyncio.Event()
+
+    async def flood(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Send without end; note how the other side's stream ends."""
+
+        async def send() -> None:
+            while True:
+                writer.write(bytes(1 << 16))
+                await writer.drain()
+                hurt.set()
+
+        sending = asyncio.ensure_future(send())
+        try:
+            outcome.set_result("orderly" if await reader.read(-1) == b"" else "bytes")
+        except ConnectionError:
+            outcome.set_result("reset")
+        sending.cancel()
+        await asyncio.gather(sending, return_exceptions=True)
+
+    async def quit_early(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await hurt.wait()
+        reset(writer)
+
+    async with rig() as r:
+        r.ready([await r.peers.start("t", flood if resetting == "client" else quit_early)])
+        streams = await r.open()
+        async with asyncio.timeout(10):
+            await (quit_early if resetting == "client" else flood)(*streams)
+            assert await outcome == "reset"
+
+
 async def test_megabytes_arrive_whole_both_ways() -> None:
     data = bytes(range(256)) * 40_000
     async with rig() as r:

@@ -1,0 +1,78 @@
+"""When a certificate is renewed, and what happens if that fails."""
+
+from __future__ import annotations
+
+import os
+import random
+
+import msgspec
+import pytest
+
+from swarmpy.errors import Code, SwarmError
+from swarmpy.model.cluster import ClusterSpec
+from swarmpy.model.states import Availability
+from swarmpy.security.identity import Identity
+from tests.support.clock import FakeClock
+from tests.support.cluster import leading
+from worker.founding import found_cluster
+from worker.renewal import Renewal, renewal_at
+
+LIFE_S = 1000.0
+
+
+def identity(now_s: float) -> Identity:
+    founding = found_cluster(
+        clock=FakeClock(now_s),
+        random_bytes=os.urandom,
+        spec=ClusterSpec(node_cert_expiry_s=LIFE_S),
+        availability=Availability.ACTIVE,
+        hostname="m",
+        advertise_addr="127.0.0.1:1",
+        listen_addr="127.0.0.1:1",
+        data_addr="127.0.0.1",
+    )
+    return founding.identity
+
+
+class Scripted(Renewal):
+    """A renewal whose manager is a list of what it answers."""
+
+    def __init__(self, clock: FakeClock, held: list[Identity], answers: list[Identity | SwarmError]) -> None:
+        super().__init__(clock, random.Random(1), lambda: held[-1], held.append)
+        self._answers = answers
+        self.asked_at: list[float] = []
+
+    async def _renew(self, identity: Identity) -> Identity:
+        self.asked_at.append(self._clock.now())
+        answer = self._answers.pop(0)
+        if isinstance(answer, SwarmError):
+            raise answer
+        return answer
+
+
+def test_the_window_is_from_half_to_four_fifths_of_its_life() -> None:
+    held = identity(1000.0)
+    assert renewal_at(held, 0.0) == pytest.approx(1500.0)
+    assert renewal_at(held, 1.0) == pytest.approx(1800.0)
+
+
+async def test_it_is_renewed_in_its_window_and_tried_again_after_a_failure() -> None:
+    clock, held = FakeClock(), [identity(1000.0)]
+    fresh = msgspec.structs.replace(held[0], issued_at=2000.0, expires_at=9000.0)
+    renewal = Scripted(clock, held, [SwarmError(Code.UNAVAILABLE, "nobody is there"), fresh])
+    async with leading(renewal):
+        await clock.advance(499.0)
+        assert renewal.asked_at == []
+        await clock.advance(301.0 + 60.0)
+        first, second = renewal.asked_at
+        assert 1500.0 <= first <= 1800.0
+        assert second == first + 60.0
+        assert held[-1] is fresh
+
+
+async def test_one_that_is_due_again_at_once_is_not_asked_for_in_a_tight_loop() -> None:
+    clock, held = FakeClock(), [identity(0.0)]
+    renewal = Scripted(clock, held, [held[0]] * 10)
+    async with leading(renewal):
+        await clock.advance(150.0)
+        assert len(renewal.asked_at) == 3
