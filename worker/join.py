@@ -5,13 +5,13 @@ from __future__ import annotations
 import asyncio
 import os
 import ssl
-from dataclasses import dataclass
 from typing import Final
 
 from swarmpy.addresses import Address
 from swarmpy.api.v1 import node_pb2 as pb
 from swarmpy.api.v1 import types_pb2
 from swarmpy.errors import Code, SwarmError
+from swarmpy.model.base import Model
 from swarmpy.model.states import Availability, NodeRole
 from swarmpy.rpc.bootstrap import read_frame, write_frame
 from swarmpy.security.names import role_name
@@ -20,8 +20,7 @@ from swarmpy.security.tokens import parse_token, root_digest
 CALL_DEADLINE_S: Final = 10.0
 
 
-@dataclass(frozen=True)
-class Admission:
+class Admission(Model, frozen=True):
     """What the cluster gave us: who we are now, and the proof."""
 
     cluster_id: str

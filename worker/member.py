@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -28,6 +28,7 @@ from worker.alarms import Alarms
 from worker.assignments import Changes
 from worker.dataplane.client import DataPlaneClient
 from worker.endpoints import EndpointsLink
+from worker.errand import Errands
 from worker.executor.cgroups import hierarchies
 from worker.executor.directories import TaskDirectories
 from worker.executor.host import HostLink
@@ -65,11 +66,17 @@ class Member:
         clock: Clock,
         rng: random.Random,
         on_identity: Callable[[Identity], None],
+        on_renewed: Callable[[], Awaitable[None]],
     ) -> None:
-        """`on_identity` keeps a changed identity: a renewed certificate, another list of managers."""
+        """
+        Args:
+            on_identity: keeps a changed identity: a renewed certificate, another list of managers.
+            on_renewed: called after that for a renewed certificate.
+        """
         self._place = place
         self._clock = clock
         self._on_identity = on_identity
+        self._on_renewed = on_renewed
         self._leaving = False
         self.identity = identity
         self.alarms = Alarms(clock)
@@ -114,7 +121,7 @@ class Member:
             managers=identity.managers,
             on_managers=self._keep_managers,
         )
-        self._renewal = Renewal(clock, rng, lambda: self.identity, self._keep_identity)
+        self._renewal = Renewal(clock, rng, lambda: self.identity, Errands(place).renewal, self._keep_renewed)
 
     async def run(self) -> None:
         """Be a member until cancelled; the tasks go on when the worker goes."""
@@ -175,6 +182,10 @@ class Member:
 
     def _keep_managers(self, managers: Sequence[str]) -> None:
         self._keep_identity(msgspec.structs.replace(self.identity, managers=tuple(managers)))
+
+    async def _keep_renewed(self, identity: Identity) -> None:
+        self._keep_identity(identity)
+        await self._on_renewed()
 
     def _keep_identity(self, identity: Identity) -> None:
         self.identity = identity

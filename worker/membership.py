@@ -27,9 +27,9 @@ from swarmpy.model.validate import validate_cluster_spec
 from swarmpy.rpc.dial import unix_channel
 from swarmpy.security import identity as identities
 from swarmpy.security.identity import Identity
+from worker.errand import Errands
 from worker.founding import found_cluster
 from worker.host import Place
-from worker.join import request_admission
 from worker.member import Member, connect_data_plane
 
 log = structlog.get_logger(__name__)
@@ -58,6 +58,7 @@ class Membership:
         self._lock = asyncio.Lock()
         self._changed = asyncio.Event()
         self._identity = identities.load(place.state_dir)
+        self._errands = Errands(place)
         self.member: Member | None = None
 
     @property
@@ -71,7 +72,7 @@ class Membership:
             if self._identity is None:
                 await self._changed.wait()
                 continue
-            self.member = Member(self._place, self._identity, self._clock, self._rng, self._keep)
+            self.member = Member(self._place, self._identity, self._clock, self._rng, self._keep, self._renewed)
             try:
                 async with asyncio.TaskGroup() as group:
                     running = group.create_task(self.member.run())
@@ -129,7 +130,7 @@ class Membership:
         """Join the cluster of the manager at `remote` as a worker; return the identity.
 
         Raises:
-            SwarmError: as `request_admission`; FAILED_PRECONDITION where the node is in a cluster already.
+            SwarmError: as `worker.join.request_admission`; FAILED_PRECONDITION where the node is in a cluster already.
         """
         async with self._lock:
             self._must_be_free()
@@ -137,7 +138,7 @@ class Membership:
             door = parse_address(join_addr, "the join address", CONTROL_PORT + 1) if join_addr else None
             # Whatever can be wrong on our side is found before the cluster takes us in.
             data_addr = self._data_addr(addresses)
-            admission = await request_admission(
+            admission = await self._errands.admission(
                 door or bootstrap_address(manager),
                 token,
                 hostname=self._place.hostname,
@@ -211,6 +212,15 @@ class Membership:
             return  # a late word from the membership that this node has left
         self._identity = identity
         identities.save(self._place.state_dir, identity)
+
+    async def _renewed(self) -> None:
+        """A manager takes its new certificate up by being started again; tasks and sessions do not mind."""
+        if self._identity is not None and self._identity.role is NodeRole.MANAGER:
+            client = AsyncSupervisorClient(supervisor_socket(self._place.state_dir))
+            try:
+                await client.call("restart", process="manager")
+            finally:
+                client.close()
 
     async def _start_manager(self) -> None:
         """Have swarmpyd start the manager, and wait until it leads."""

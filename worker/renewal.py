@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Final
 
 import grpc
@@ -33,19 +33,26 @@ def renewal_at(identity: Identity, share: float) -> float:
 
 
 class Renewal:
-    """Asks a manager for a new certificate when it is time."""
+    """Sees to a new certificate when it is time."""
 
     def __init__(
         self,
         clock: Clock,
         rng: random.Random,
         identity: Callable[[], Identity],
-        renewed: Callable[[Identity], None],
+        renew: Callable[[Identity], Awaitable[Identity]],
+        keep: Callable[[Identity], Awaitable[None]],
     ) -> None:
+        """
+        Args:
+            renew: asks a manager for a new certificate (`request_renewal`, wherever it runs); raises SwarmError.
+            keep: takes the identity over once it has one.
+        """
         self._clock = clock
         self._share = rng.random()
         self._identity = identity
-        self._renewed = renewed
+        self._renew = renew
+        self._keep = keep
 
     async def run(self) -> None:
         """Renew in time until cancelled; a failure is logged and tried again within a minute."""
@@ -55,38 +62,45 @@ class Renewal:
                 await self._clock.sleep(min(wait_s, LOOK_AT_LEAST_EVERY_S))
                 continue
             try:
-                self._renewed(await self._renew(self._identity()))
+                renewed = await self._renew(self._identity())
+                # The list of managers may have changed meanwhile.
+                await self._keep(msgspec.structs.replace(renewed, managers=self._identity().managers))
             except SwarmError as error:
                 log.warning("certificate_not_renewed", reason=error.message, expires_at=self._identity().expires_at)
-                await self._clock.sleep(RETRY_S)
             else:
                 log.info("certificate_renewed", expires_at=self._identity().expires_at)
-                # Whatever lives so short that it is due again at once is not renewed in a tight loop.
-                await self._clock.sleep(RETRY_S)
+            # Whatever lives so short that it is due again at once is not renewed in a tight loop.
+            await self._clock.sleep(RETRY_S)
 
-    async def _renew(self, identity: Identity) -> Identity:
-        # Loaded here only: it takes 12 MB that a running node does not need.
-        from swarmpy.security.x509 import check_issued, new_csr_pem, new_key_pem, validity
 
-        key_pem = new_key_pem()
-        request = pb.RenewCertificateRequest(csr_pem=new_csr_pem(key_pem))
-        failure: SwarmError | None = None
-        for address in identity.managers:
-            async with manager_channel(identity, address) as channel:
-                try:
-                    answer = await node_pb2_grpc.CAStub(channel).RenewCertificate(request, timeout=CALL_DEADLINE_S)
-                except grpc.RpcError as error:
-                    failure = to_error(error)
-                    continue
-            check_issued(answer.certificate_pem, identity.root_pem, key_pem)
-            issued_at, expires_at = validity(answer.certificate_pem)
-            return msgspec.structs.replace(
-                self._identity(),  # the list of managers may have changed meanwhile
-                role=NodeRole(answer.role),
-                key_pem=key_pem,
-                cert_pem=answer.certificate_pem,
-                issued_at=issued_at,
-                expires_at=expires_at,
-            )
-        assert failure is not None, "an identity names at least one manager"
-        raise failure
+async def request_renewal(identity: Identity) -> Identity:
+    """Return the identity with a new key and certificate, from the first manager that gives one.
+
+    Raises:
+        SwarmError: what the last manager that was asked answered.
+    """
+    # Loaded here only: it takes 12 MB that a running node does not need.
+    from swarmpy.security.x509 import check_issued, new_csr_pem, new_key_pem, validity
+
+    key_pem = new_key_pem()
+    request = pb.RenewCertificateRequest(csr_pem=new_csr_pem(key_pem))
+    failure: SwarmError | None = None
+    for address in identity.managers:
+        async with manager_channel(identity, address) as channel:
+            try:
+                answer = await node_pb2_grpc.CAStub(channel).RenewCertificate(request, timeout=CALL_DEADLINE_S)
+            except grpc.RpcError as error:
+                failure = to_error(error)
+                continue
+        check_issued(answer.certificate_pem, identity.root_pem, key_pem)
+        issued_at, expires_at = validity(answer.certificate_pem)
+        return msgspec.structs.replace(
+            identity,
+            role=NodeRole(answer.role),
+            key_pem=key_pem,
+            cert_pem=answer.certificate_pem,
+            issued_at=issued_at,
+            expires_at=expires_at,
+        )
+    assert failure is not None, "an identity names at least one manager"
+    raise failure

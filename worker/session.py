@@ -34,7 +34,9 @@ from worker.task.runner import TaskRunner
 
 RETRY_BASE_S: Final = 0.1
 RETRY_CAP_S: Final = 8.0
-OPEN_WITHIN_S: Final = 5.0
+# A host that is gone is given up sooner, when its connection is not made in 5 s. A manager that a thousand workers come
+# back to is slow, and who leaves before the answer only adds to that.
+OPEN_WITHIN_S: Final = 15.0
 SETTLED_AFTER_S: Final = 1.0
 _log = structlog.get_logger()
 

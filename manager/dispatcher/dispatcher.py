@@ -13,7 +13,7 @@ from manager.dispatcher.drain import Watermark
 from manager.dispatcher.endpoints import EndpointSet
 from manager.dispatcher.heartbeats import MISSED_BEATS, MISSED_BEATS_AFTER_TAKEOVER, Heartbeats
 from manager.dispatcher.session import WorkerSession
-from manager.dispatcher.statuses import StatusWriter
+from manager.dispatcher.statuses import MAX_CHANGES, StatusWriter
 from manager.store.commit import Change, Commit
 from manager.store.store import Store
 from manager.store.tables import CLUSTERS, NODES, SERVICE_VERSIONS, SERVICES, TASKS
@@ -254,7 +254,9 @@ class Dispatcher:
                 # Ended before the write, in one stretch with it: a session that opens from now on is a newer one.
                 for node_id in silent:
                     self._end(node_id, SwarmError(Code.UNAVAILABLE, "no heartbeat came in time: connect again"))
-                await self._store.update(_mark_down(silent, MISSED_BEATS, self._clock.now()))
+                for start in range(0, len(silent), MAX_CHANGES):
+                    some = silent[start : start + MAX_CHANGES]
+                    await self._store.update(_mark_down(some, MISSED_BEATS, self._clock.now()))
                 log.warning("nodes_down", nodes=silent)
 
     async def _mark_orphans(self) -> None:
@@ -264,8 +266,8 @@ class Dispatcher:
             view = self._store.view()
             gone = [n for n in view.all(NODES) if n.state is NodeState.DOWN and n.updated_at < now_s - ORPHAN_AFTER_S]
             lost = [t.id for n in gone for t in view.find(TASKS, "node_id", n.id) if not t.state.is_stopped]
-            for start in range(0, len(lost), 200):
-                await self._store.update(_orphan(lost[start : start + 200], now_s))
+            for start in range(0, len(lost), MAX_CHANGES):
+                await self._store.update(_orphan(lost[start : start + MAX_CHANGES], now_s))
 
 
 def removed_node() -> SwarmError:

@@ -57,22 +57,22 @@ class Table(Generic[T]):
     shared_values: tuple[str, ...] = ()
 
 
-CLUSTERS: Final = Table(1, "clusters", "cluster", Cluster)
-NODES: Final = Table(
+CLUSTERS: Final[Table[Cluster]] = Table(1, "clusters", "cluster", Cluster)
+NODES: Final[Table[Node]] = Table(
     2,
     "nodes",
     "node",
     Node,
     (By("name", lambda node: node.name.casefold(), normalize=str.casefold),),
 )
-SERVICES: Final = Table(
+SERVICES: Final[Table[Service]] = Table(
     3,
     "services",
     "service",
     Service,
     (By("name", lambda service: service.name.casefold(), unique=True, normalize=str.casefold),),
 )
-SERVICE_VERSIONS: Final = Table(
+SERVICE_VERSIONS: Final[Table[ServiceVersion]] = Table(
     4,
     "service_versions",
     "service version",
@@ -80,7 +80,7 @@ SERVICE_VERSIONS: Final = Table(
     (By("service_id", attrgetter("service_id")),),
     shared_texts=("service_id",),
 )
-TASKS: Final = Table(
+TASKS: Final[Table[Task]] = Table(
     5,
     "tasks",
     "task",

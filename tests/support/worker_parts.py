@@ -112,15 +112,7 @@ class WorkerParts:
             return NodeFacts(NODE_ID, machine.hostname, machine.platform, data_addr, dns)
 
         self.link = HostLink(connect, clock, rng)
-        process = ProcessExecutor(
-            link=self.link,
-            directories=TaskDirectories(state_dir / "tasks"),
-            logs=self.logs,
-            ports=self.ports,
-            cgroups=self.cgroups,
-            node=node,
-            may_switch=machine.may_switch_user,
-        )
+        process = self._process_executor(state_dir, node, may_switch=machine.may_switch_user)
         self.runner = TaskRunner(
             executors=executors if executors is not None else {Runtime.PROCESS: process},
             journal=journal if journal is not None else FileJournal(state_dir / "worker" / "tasks"),
@@ -141,6 +133,17 @@ class WorkerParts:
             data_addr=data_addr,
             boot_id=boot_id,
             managers=managers,
+        )
+
+    def _process_executor(self, state_dir: Path, node: Callable[[], NodeFacts], *, may_switch: bool) -> ProcessExecutor:
+        return ProcessExecutor(
+            link=self.link,
+            directories=TaskDirectories(state_dir / "tasks"),
+            logs=self.logs,
+            ports=self.ports,
+            cgroups=self.cgroups,
+            node=node,
+            may_switch=may_switch,
         )
 
     async def run(self) -> None:

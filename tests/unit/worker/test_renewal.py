@@ -34,13 +34,15 @@ def identity(now_s: float) -> Identity:
     return founding.identity
 
 
-class Scripted(Renewal):
-    """A renewal whose manager is a list of what it answers."""
+class Scripted:
+    """A renewal whose manager is a list of what it answers; `held` gets what it keeps."""
 
     def __init__(self, clock: FakeClock, held: list[Identity], answers: list[Identity | SwarmError]) -> None:
-        super().__init__(clock, random.Random(1), lambda: held[-1], held.append)
+        self._clock = clock
+        self._held = held
         self._answers = answers
         self.asked_at: list[float] = []
+        self.renewal = Renewal(clock, random.Random(1), lambda: held[-1], self._renew, self._keep)
 
     async def _renew(self, identity: Identity) -> Identity:
         self.asked_at.append(self._clock.now())
@@ -48,6 +50,9 @@ class Scripted(Renewal):
         if isinstance(answer, SwarmError):
             raise answer
         return answer
+
+    async def _keep(self, identity: Identity) -> None:
+        self._held.append(identity)
 
 
 def test_the_window_is_from_half_to_four_fifths_of_its_life() -> None:
@@ -59,20 +64,20 @@ def test_the_window_is_from_half_to_four_fifths_of_its_life() -> None:
 async def test_it_is_renewed_in_its_window_and_tried_again_after_a_failure() -> None:
     clock, held = FakeClock(), [identity(1000.0)]
     fresh = msgspec.structs.replace(held[0], issued_at=2000.0, expires_at=9000.0)
-    renewal = Scripted(clock, held, [SwarmError(Code.UNAVAILABLE, "nobody is there"), fresh])
-    async with leading(renewal):
+    scripted = Scripted(clock, held, [SwarmError(Code.UNAVAILABLE, "nobody is there"), fresh])
+    async with leading(scripted.renewal):
         await clock.advance(499.0)
-        assert renewal.asked_at == []
+        assert scripted.asked_at == []
         await clock.advance(301.0 + 60.0)
-        first, second = renewal.asked_at
+        first, second = scripted.asked_at
         assert 1500.0 <= first <= 1800.0
         assert second == first + 60.0
-        assert held[-1] is fresh
+        assert held[-1] == fresh
 
 
 async def test_one_that_is_due_again_at_once_is_not_asked_for_in_a_tight_loop() -> None:
     clock, held = FakeClock(), [identity(0.0)]
-    renewal = Scripted(clock, held, [held[0]] * 10)
-    async with leading(renewal):
+    scripted = Scripted(clock, held, [held[0]] * 10)
+    async with leading(scripted.renewal):
         await clock.advance(150.0)
-        assert len(renewal.asked_at) == 3
+        assert len(scripted.asked_at) == 3

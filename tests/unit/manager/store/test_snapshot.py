@@ -120,3 +120,23 @@ def test_a_newer_or_damaged_entry_is_refused_and_changes_nothing() -> None:
         assert list(store.snapshot()) == before
     store.apply(1, good)
     assert store.revision == 1
+
+
+async def test_large_rows_come_in_small_chunks() -> None:
+    async with running_store() as store:
+        for number in range(60):
+            spec = ServiceSpec(name=f"s{number}", labels={"x": "y" * 50_000})
+            await put(store, SERVICES, Service(id=str(number), spec=spec))
+        assert max(map(len, store.snapshot())) < 1_000_000
+        other = Store(FakeProposer())
+        await other.restore(store.snapshot())
+        assert list(other.view().all(SERVICES)) == list(store.view().all(SERVICES))
+
+
+async def test_restored_tasks_share_what_they_have_in_common() -> None:
+    store, _ = await filled()
+    other = Store(FakeProposer())
+    await other.restore(store.snapshot())
+    first, second = other.view().after(TASKS, "", 2)
+    assert first.service_id is second.service_id
+    assert first.version == store.view().after(TASKS, "", 1)[0].version

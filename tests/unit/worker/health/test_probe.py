@@ -12,7 +12,7 @@ FAIL = ProbeResult(False, "no")
 
 
 def check(**more: object) -> Check:
-    return Check(CheckKind.HTTP, **{"interval_s": 30.0, "retries": 3, **more})  # type: ignore[arg-type]
+    return Check(CheckKind.HTTP, **{"interval_s": 30.0, "retries": 3, **more})  # type: ignore[arg-type]  # the tests name real fields
 
 
 def run_failing(machine: ProbeMachine, *, until_s: float) -> list[float]:

@@ -1,0 +1,128 @@
+"""One end by itself: what a reset looks like, depending on which system call meets it first."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import struct
+from collections.abc import Iterator
+
+import pytest
+
+from worker.dataplane.proxy.end import End
+from worker.dataplane.proxy.reactor import Reactor
+
+
+class Recorder:
+    """An owner that notes what it is told."""
+
+    def __init__(self) -> None:
+        self.told: list[tuple[str, End]] = []
+
+    def on_end_of_stream(self, end: End) -> None:
+        self.told.append(("ended", end))
+
+    def on_flushed(self, end: End) -> None:
+        self.told.append(("flushed", end))
+
+    def on_broken(self, end: End) -> None:
+        self.told.append(("broken", end))
+
+    def crash(self) -> None:
+        self.told.clear()
+
+
+def tcp_pair() -> tuple[socket.socket, socket.socket]:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        far = socket.create_connection(listener.getsockname())
+        near, _ = listener.accept()
+    near.setblocking(False)
+    return far, near
+
+
+class Ends:
+    """Two ends joined, and the far sides of their sockets."""
+
+    def __init__(self, reactor: Reactor) -> None:
+        self.reactor = reactor
+        self.owner = Recorder()
+        self.far_a, near_a = tcp_pair()
+        self.far_b, near_b = tcp_pair()
+        self.a, self.b = End(reactor, near_a, self.owner), End(reactor, near_b, self.owner)
+        self.a.peer, self.b.peer = self.b, self.a
+        self.a.blocked = self.b.blocked = False
+
+    def close(self) -> None:
+        for far in (self.far_a, self.far_b):
+            far.close()
+        self.a.close()
+        self.b.close()
+        self.reactor.shut_down()
+
+
+@pytest.fixture
+def ends() -> Iterator[Ends]:
+    loop = asyncio.new_event_loop()
+    made = Ends(Reactor(loop, 1 << 16))
+    yield made
+    made.close()
+    loop.close()
+
+
+def reset(sock: socket.socket) -> None:
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    sock.close()
+
+
+def test_a_reset_met_by_a_write_is_not_an_orderly_end(ends: Ends) -> None:
+    ends.far_a.sendall(b"data")
+    reset(ends.far_b)
+    ends.a.pump()  # the write consumes the error; reading `b` now returns nothing, as at an end
+    assert ends.owner.told == [("broken", ends.b)]
+
+
+def test_a_reset_met_by_a_read_is_not_an_orderly_end(ends: Ends) -> None:
+    reset(ends.far_b)
+    ends.b.pump()
+    assert ends.owner.told == [("broken", ends.b)]
+
+
+def test_what_was_said_before_the_reset_is_delivered(ends: Ends) -> None:
+    ends.far_b.sendall(b"early answer")
+    ends.far_a.sendall(b"data")
+    reset(ends.far_b)
+    ends.a.pump()
+    assert ends.far_a.recv(100) == b"early answer"
+    assert ends.owner.told == [("broken", ends.b)]
+
+
+def test_an_orderly_end_is_one(ends: Ends) -> None:
+    ends.far_a.sendall(b"last")
+    ends.far_a.shutdown(socket.SHUT_WR)
+    ends.a.hung_up = True
+    ends.a.pump()
+    assert ends.far_b.recv(100) == b"last"
+    assert ends.owner.told == [("ended", ends.a)]
+
+
+def test_a_crash_in_a_target_cuts_it_and_the_others_are_served(ends: Ends) -> None:
+    class Faulty:
+        crashed = False
+
+        def on_events(self, events: int) -> None:
+            raise RuntimeError("a fault of our own")
+
+        def crash(self) -> None:
+            self.crashed = True
+
+    faulty = Faulty()
+    far, near = tcp_pair()
+    ends.reactor.add(near, faulty)
+    ends.reactor.add(ends.a.sock, ends.a)
+    far.sendall(b"x")
+    ends.far_a.sendall(b"data")
+    ends.reactor._ready()
+    assert faulty.crashed
+    assert ends.far_b.recv(100) == b"data"
+    ends.reactor.close(near)
+    far.close()
