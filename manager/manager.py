@@ -101,7 +101,6 @@ class Manager:
                 group.create_task(self._leader.run())
                 group.create_task(self._fail_with_the_log())
                 group.create_task(Compaction(self._store, self._raft, self._clock).run())
-                await stack.enter_async_context(self._serve_local())
                 await stack.enter_async_context(self._serve_network())
                 bootstrap_server = BootstrapServer(self._authority, self._clock)
                 joining = bootstrap_address(self._settings.listen)
@@ -109,6 +108,8 @@ class Manager:
                 registry, lag = metrics.registry(self._store, self._raft.status)
                 group.create_task(measure_loop_lag(lag))
                 await stack.enter_async_context(serve_metrics(registry, self._settings.metrics))
+                # Last: who asks here is told that the manager serves, so every port must have been had by then.
+                await stack.enter_async_context(self._serve_local())
                 log.info("manager_serves", address=self._address, cluster=self._settings.identity.cluster_id)
                 await asyncio.get_running_loop().create_future()
         finally:

@@ -25,6 +25,7 @@ from typing import Final, TypeVar
 
 from swarmpy.addresses import CONTROL_PORT
 from swarmpy.client import Client, NodeInfo
+from swarmpy.daemon import proc
 from swarmpy.errors import SwarmError
 from swarmpy.model.cluster import ClusterSpec
 from swarmpy.model.states import NodeState
@@ -267,9 +268,9 @@ def processes_of(state_dir: Path) -> list[int]:
     """Return the pids of a node's processes, and of tasks whose output or working directory lies in its own."""
     argument = str(state_dir).encode()
     found = []
-    for entry in os.listdir("/proc"):
-        if entry.isdigit() and int(entry) != os.getpid():
-            words = _read(int(entry), "cmdline").split(b"\0")
+    for pid in proc.all_pids():
+        if pid != os.getpid():
+            words = _read(pid, "cmdline").split(b"\0")
             named = argument in words or b"--state-dir=" + argument in words
             if (named and any(w.endswith(b"python") or b"python3" in w for w in words[:1])) or _lives_in(
                 int(entry), state_dir
@@ -281,7 +282,7 @@ def processes_of(state_dir: Path) -> list[int]:
 def _lives_in(pid: int, directory: Path) -> bool:
     for link in ("cwd", "fd/1", "fd/2"):
         with contextlib.suppress(OSError):
-            if os.readlink(f"/proc/{pid}/{link}").startswith(f"{directory}/"):
+            if Path(f"/proc/{pid}/{link}").readlink().is_relative_to(directory):
                 return True
     return False
 

@@ -61,6 +61,8 @@ PURE: Final = (
     "manager/store/view.py",
     "worker/assignments.py",
     "worker/dataplane/endpoints.py",
+    "worker/dataplane/proxy/deadlines.py",
+    "worker/dataplane/proxy/http_tracker.py",
     "worker/dataplane/proxy/rotation.py",
     "worker/dataplane/dns/zone.py",
     "worker/health/monitor.py",

@@ -90,17 +90,8 @@ class Member:
             rng=rng,
             ephemeral=ephemeral_range(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text()),
         )
-        executor = ProcessExecutor(
-            link=HostLink(self._connect_task_host, clock, rng),
-            directories=TaskDirectories(place.state_dir / "tasks"),
-            logs=self.logs,
-            ports=self.ports,
-            cgroups=self.cgroups,
-            node=self._facts,
-            may_switch=self.machine.may_switch_user,
-        )
         self.runner = TaskRunner(
-            executors={Runtime.PROCESS: executor},
+            executors={Runtime.PROCESS: self._process_executor(rng)},
             journal=FileJournal(place.state_dir / "worker" / "tasks"),
             alarms=self.alarms,
             clock=clock,
@@ -122,6 +113,17 @@ class Member:
             on_managers=self._keep_managers,
         )
         self._renewal = Renewal(clock, rng, lambda: self.identity, Errands(place).renewal, self._keep_renewed)
+
+    def _process_executor(self, rng: random.Random) -> ProcessExecutor:
+        return ProcessExecutor(
+            link=HostLink(self._connect_task_host, self._clock, rng),
+            directories=TaskDirectories(self._place.state_dir / "tasks"),
+            logs=self.logs,
+            ports=self.ports,
+            cgroups=self.cgroups,
+            node=self._facts,
+            may_switch=self.machine.may_switch_user,
+        )
 
     async def run(self) -> None:
         """Be a member until cancelled; the tasks go on when the worker goes."""

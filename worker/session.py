@@ -33,7 +33,7 @@ from worker.outbox import Outbox
 from worker.task.runner import TaskRunner
 
 RETRY_BASE_S: Final = 0.1
-RETRY_CAP_S: Final = 8.0
+RETRY_CAP_S: Final = 4.0
 # A host that is gone is given up sooner, when its connection is not made in 5 s. A manager that a thousand workers come
 # back to is slow, and who leaves before the answer only adds to that.
 OPEN_WITHIN_S: Final = 15.0
@@ -103,7 +103,7 @@ class Session:
         """Keep a session open until cancelled.
 
         When one ends, all managers are tried in turn without delay, the next one first; after a round in vain comes a
-        pause of up to 100 ms, then longer ones of up to 8 s. A session that ends at once counts as one in vain.
+        pause of up to 100 ms, then longer ones of up to 4 s. A session that ends at once counts as one in vain.
         """
         self._endpoints.on_applied = self._applied
         self._endpoints.on_stale = self.restart

@@ -57,7 +57,8 @@ class BootstrapServer:
             )
         except OSError as error:
             raise SwarmError(
-                Code.FAILED_PRECONDITION, f"cannot listen on {address} for joining nodes: {error.strerror}"
+                Code.FAILED_PRECONDITION,
+                f"cannot listen on {address} for joining nodes: is another program or manager using the port?",
             ) from error
         try:
             async with server:

@@ -1,6 +1,6 @@
 """How long the command line takes from the shell, the interpreter's start included.
 
-    python -m scripts.bench cli [--rounds 15] [--services 1000]
+python -m scripts.bench cli [--rounds 15] [--services 1000]
 """
 
 from __future__ import annotations
@@ -66,7 +66,9 @@ async def measure(rounds: int, services: int) -> None:
         ["command", "median ms", "least", "most", "target ms"],
         [(f"swarmpy {text}", median(t), min(t), max(t), TARGET_MS[text]) for text, t in times.items()],
     )
-    print(f"{services} services, {rounds} rounds; ours starts an interpreter each time ({cell(median(bare()))} ms bare)")
+    print(
+        f"{services} services, {rounds} rounds; ours starts an interpreter each time ({cell(median(bare()))} ms bare)"
+    )
     for text, taken in times.items():
         report("cli_" + text.replace(" ", "_").strip("-"), median(taken), None, "ms")
 

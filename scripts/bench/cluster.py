@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, Callable
-from contextlib import aclosing
 from types import TracebackType
 from typing import Final, Self
 
@@ -35,9 +34,7 @@ class Followed:
     async def __aenter__(self) -> Self:
         tasks, revision = await self._client.tasks.snapshot(TaskFilter(service_ids=(self._service.id,)))
         self.tasks = {task.id: task for task in tasks}
-        self._changes = self._client.watch(
-            kinds=(ObjectKind.TASK,), since=revision, service_id=self._service.id
-        )
+        self._changes = self._client.watch(kinds=(ObjectKind.TASK,), since=revision, service_id=self._service.id)
         return self
 
     async def __aexit__(

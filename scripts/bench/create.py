@@ -1,6 +1,6 @@
 """From `service create` to all tasks RUNNING: plain processes over three nodes.
 
-    python -m scripts.bench create [--rounds 5] [--replicas 1,100,500]
+python -m scripts.bench create [--rounds 5] [--replicas 1,100,500]
 """
 
 from __future__ import annotations

@@ -135,9 +135,7 @@ class Fleet:
             async with slots:
                 admission = await admitted(manager, token, f"sim-{number:05}")
             identity = identity_of(admission, manager)
-            return SimulatedWorker(
-                identity, f"sim-{number:05}", self.alarms, self.clock, self.logs, self.starts
-            )
+            return SimulatedWorker(identity, f"sim-{number:05}", self.alarms, self.clock, self.logs, self.starts)
 
         async with asyncio.TaskGroup() as group:
             joining = [group.create_task(one(number)) for number in range(count)]

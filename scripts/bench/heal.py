@@ -1,6 +1,6 @@
 """How fast the cluster mends itself: a task is killed, and a whole worker node vanishes. All settings are defaults.
 
-    python -m scripts.bench heal [--rounds 5] [--replicas 10]
+python -m scripts.bench heal [--rounds 5] [--replicas 10]
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """What an idle worker-only node costs: memory of all its processes, and its share of a core.
 
-    python -m scripts.bench idle [--windows 5] [--window-s 6]
+python -m scripts.bench idle [--windows 5] [--window-s 6]
 """
 
 from __future__ import annotations

@@ -8,8 +8,9 @@ from collections import Counter
 from collections.abc import AsyncIterator, Sequence
 from typing import Final
 
+from scripts.devcluster import until
+
 PATIENCE_S: Final = 10.0
-ANSWER_LOOK_S: Final = 0.02
 
 Connection = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 
@@ -46,9 +47,11 @@ class Load:
     async def answered(self, count: int) -> None:
         """Wait until so many more requests are answered."""
         goal = self.requests + count
-        async with asyncio.timeout(PATIENCE_S * 3):
-            while self.requests < goal:
-                await asyncio.sleep(ANSWER_LOOK_S)
+
+        async def reached() -> bool:
+            return self.requests >= goal
+
+        await until(reached, what=f"{count} more requests are sent", deadline_s=PATIENCE_S * 3)
 
     async def _client(self, number: int, stop: asyncio.Event) -> None:
         connection: Connection | None = None

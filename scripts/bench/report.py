@@ -18,7 +18,13 @@ def cell(value: Value) -> str:
     """Return a value as the tables show it: three digits that matter, a dash for nothing."""
     if value is None:
         return "-"
-    return f"{value:.3g}" if isinstance(value, float) and abs(value) < 1000 else f"{value:.0f}" if isinstance(value, float) else str(value)
+    return (
+        f"{value:.3g}"
+        if isinstance(value, float) and abs(value) < 1000
+        else f"{value:.0f}"
+        if isinstance(value, float)
+        else str(value)
+    )
 
 
 def table(head: Sequence[str], rows: Sequence[Row]) -> None:
@@ -32,4 +38,7 @@ def table(head: Sequence[str], rows: Sequence[Row]) -> None:
 def report(bench: str, ours: float, peer: float | None, unit: str, **more: Value) -> None:
     """Print one result. `ratio` is ours over the peer's: where less is better, below 1 is better."""
     ratio = None if peer is None or not peer else round(ours / peer, 4)
-    print(json.dumps({"bench": bench, "ours": round(ours, 4), "peer": peer, "ratio": ratio, "unit": unit, **more}), flush=True)
+    print(
+        json.dumps({"bench": bench, "ours": round(ours, 4), "peer": peer, "ratio": ratio, "unit": unit, **more}),
+        flush=True,
+    )

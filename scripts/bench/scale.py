@@ -65,9 +65,7 @@ class FleetProcess:
 async def simulated_workers() -> AsyncIterator[FleetProcess]:
     """Run the fleet's process; it ends when its input does."""
     pipe = asyncio.subprocess.PIPE
-    process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "scripts.bench.fleet", stdin=pipe, stdout=pipe
-    )
+    process = await asyncio.create_subprocess_exec(sys.executable, "-m", "scripts.bench.fleet", stdin=pipe, stdout=pipe)
     try:
         yield FleetProcess(process)
     finally:
@@ -89,7 +87,7 @@ def spread_spec(name: str, tasks: int) -> ServiceSpec:
 
 
 async def register_again(cluster: DevCluster, fleet: FleetProcess) -> tuple[float, float]:
-    """Kill the manager's process; return the seconds until the next one answers, and until every worker has a session."""
+    """Kill the manager; return the seconds until the next one answers, and until every worker has a session."""
     pid = cluster[0].pid("manager")
     began_s = time.perf_counter()
     os.kill(pid, signal.SIGKILL)
@@ -138,7 +136,10 @@ async def measure(workers: int, tasks: int, rounds: int, options: list[str]) -> 
         token = await client.cluster.join_tokens()
         joined_s = await fleet.tell("join", workers, token.tokens.worker, token.addr)
         connected_s = await fleet.tell("connected")
-        print(f"{workers} workers joined in {joined_s:.1f} s (rate-limited) and connected in {connected_s:.2f} s", flush=True)
+        print(
+            f"{workers} workers joined in {joined_s:.1f} s (rate-limited) and connected in {connected_s:.2f} s",
+            flush=True,
+        )
         runs = [await all_running(client, fleet, tasks, number) for number in range(rounds)]
         again = [await register_again(cluster, fleet) for _ in range(rounds)]
         nodes = await client.nodes.list(timeout_s=CALL_S)
@@ -153,7 +154,10 @@ async def measure(workers: int, tasks: int, rounds: int, options: list[str]) -> 
         (f"{tasks} tasks from remove to gone", median(removed), " ".join(map(cell, removed)), None),
     ]
     table([f"{workers} workers", "median s", "rounds", "target s"], rows)
-    print(f"{ready} of {len(nodes)} nodes READY; resident: manager {manager_mb:.0f} MB, {workers} workers {fleet_mb:.0f} MB")
+    print(
+        f"{ready} of {len(nodes)} nodes READY; "
+        f"resident: manager {manager_mb:.0f} MB, {workers} workers {fleet_mb:.0f} MB"
+    )
     report("scale_register", median(registered), None, "s", workers=workers, target=REGISTER_TARGET_S)
     report("scale_tasks", median(ran), None, "s", tasks=tasks, target=TASKS_TARGET_S)
 

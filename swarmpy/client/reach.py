@@ -47,8 +47,7 @@ async def check_control(sockets: Sockets, info: Callable[[], Awaitable[NodeInfo]
         managers = f" ({', '.join(node.managers)})" if node.managers else ""
         raise SwarmError(
             Code.FAILED_PRECONDITION,
-            f"this node is not a swarm manager: run this on a manager{managers}, or make this node one with"
-            " `swarmpy node promote` there",
+            f"this node is not a swarm manager: run this on a manager{managers}",
         )
     raise SwarmError(
         Code.UNAVAILABLE,

@@ -252,11 +252,12 @@ def _become(program: Program, step: list[str], null: int, nofile: tuple[int, int
             os.dup2(target, fd)
     if program.umask is not None:
         os.umask(program.umask)
-    step[:] = "user", f"{program.uid}:{program.gid}"
-    _change_user(program)
     if program.cwd is not None:
+        # Before the user changes: the directory is the program's, those above it need not let it pass.
         step[:] = "cwd", program.cwd
         os.chdir(program.cwd)
+    step[:] = "user", f"{program.uid}:{program.gid}"
+    _change_user(program)
 
 
 def _change_user(program: Program) -> None:

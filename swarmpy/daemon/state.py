@@ -65,7 +65,8 @@ def open_state(path: str) -> StateDirectory:
             f"the path of the state directory {path} is too long for UNIX sockets: give one of at most {room} bytes"
         )
     try:
-        os.makedirs(path, mode=0o700, exist_ok=True)
+        # As root tasks may be other users, and have to pass through to their own folders.
+        os.makedirs(path, mode=0o711 if os.geteuid() == 0 else 0o700, exist_ok=True)
         os.makedirs(os.path.join(path, "run"), mode=0o750, exist_ok=True)
         lock_fd = _lock(path)
     except OSError as error:

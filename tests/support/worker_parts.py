@@ -91,12 +91,8 @@ class WorkerParts:
             clock,
         )
         machine = find_out(self.cgroups.missing)
-        self.ports = PortPool(
-            data_addr,
-            clock=clock,
-            rng=rng,
-            ephemeral=ephemeral_range(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text()),
-        )
+        ephemeral = ephemeral_range(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text())
+        self.ports = PortPool(data_addr, clock=clock, rng=rng, ephemeral=ephemeral)
 
         async def connect(on_exit: Callable[[TaskExit], None]) -> TaskHostClient:
             return await TaskHostClient.connect(socket_path(state_dir), on_exit)

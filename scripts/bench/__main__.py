@@ -1,0 +1,89 @@
+"""Runs the benchmarks, all or those that are named, one after another; ends with their results as JSON lines.
+
+    python -m scripts.bench [NAME...] [-- OPTION...]
+
+A benchmark whose peer program is missing is skipped, and the Debian packages that have it are named. The exit status is
+1 if a benchmark failed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Final
+
+HERE: Final = Path(__file__).resolve().parent
+PARTS: Final = frozenset({"__init__", "__main__", "cluster", "fleet", "load", "report"})
+"""Modules of this folder that are no benchmarks."""
+
+NEEDS: Final[Mapping[str, Mapping[str, str]]] = {
+    "dns": {"dnsperf": "dnsperf", "dnsmasq": "dnsmasq-base"},
+    "proxy": {"wrk": "wrk", "haproxy": "haproxy", "nginx": "nginx-light"},
+}
+"""The programs that a benchmark runs beside ours, and the Debian package of each."""
+
+
+def benchmarks() -> list[str]:
+    return sorted(path.stem for path in HERE.glob("*.py") if path.stem not in PARTS)
+
+
+def missing(name: str) -> dict[str, str]:
+    """Return the programs that are not installed, each with its package."""
+    return {program: package for program, package in NEEDS.get(name, {}).items() if shutil.which(program) is None}
+
+
+def run(name: str, options: Sequence[str]) -> tuple[bool, list[str]]:
+    """Run one benchmark, passing on what it prints; return whether it succeeded, and its results."""
+    results: list[str] = []
+    command = [sys.executable, "-u", "-m", f"scripts.bench.{name}", *options]
+    with subprocess.Popen(command, cwd=HERE.parent.parent, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None, "it is a pipe"
+        for line in process.stdout:
+            print(line, end="", flush=True)
+            if is_result(line):
+                results.append(line.strip())
+    return process.returncode == 0, results
+
+
+def is_result(line: str) -> bool:
+    if not line.startswith("{"):
+        return False
+    try:
+        return "bench" in json.loads(line)
+    except ValueError:
+        return False
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"one of {', '.join(benchmarks())}")
+    words, _, options = " ".join(sys.argv[1:]).partition("-- ")
+    given = parser.parse_args(words.split())
+    if unknown := sorted(set(given.names) - set(benchmarks())):
+        parser.error(f"no benchmark {', '.join(unknown)}; there are {', '.join(benchmarks())}")
+    failed, results = [], []
+    for name in given.names or benchmarks():
+        print(f"== {name}", flush=True)
+        if lacking := missing(name):
+            print(f"skipped: {', '.join(lacking)} not found: apt-get install {' '.join(sorted(lacking.values()))}\n")
+            continue
+        began_s = time.monotonic()
+        good, found = run(name, options.split())
+        results += found
+        if not good:
+            failed.append(name)
+        print(f"{'' if good else 'FAILED '}after {time.monotonic() - began_s:.0f} s\n", flush=True)
+    print("\n".join(results))
+    if failed:
+        print(f"failed: {', '.join(failed)}", file=sys.stderr)
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
