@@ -1,7 +1,7 @@
-"""Scenarios as text: commands, each followed by what it answered; REWRITE=1 writes the answers anew.
+"""Scenarios as text whose blocks have several commands: their lines, `----`, and what they must give.
 
-A file is a row of cases apart by blank lines: lines of the command, `----`, lines of the answer. Lines that begin
-with `#` before a command are for the reader.
+Blocks are apart by blank lines; lines that begin with `#` are for the reader. With REWRITE=1 in the environment a
+run writes what it got into the file.
 """
 
 from __future__ import annotations
@@ -10,17 +10,19 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
+SEPARATOR = "----"
 
-def run_scenario(path: Path, execute: Callable[[list[str]], str]) -> None:
-    """Give each command of `path` (its words) to `execute` and compare the answers with the file's."""
-    written = path.read_text()
-    cases: list[str] = []
-    for case in written.strip().split("\n\n"):
-        command, _, _ = case.partition("\n----")
-        lines = [line for line in command.splitlines() if not line.startswith("#")]
-        assert len(lines) == 1, f"{path.name}: one command a case, not {lines}"
-        cases.append(f"{command}\n----\n{execute(lines[0].split()).strip()}")
-    result = "\n\n".join(cases) + "\n"
+
+def check_scenario(path: Path, run: Callable[[list[str]], list[str]]) -> None:
+    """Give each block's commands to `run`, and compare the lines that it returns with the block's."""
+    expected = path.read_text()
+    blocks = []
+    for block in expected.strip("\n").split("\n\n"):
+        lines = block.splitlines()
+        end = lines.index(SEPARATOR) if SEPARATOR in lines else len(lines)
+        commands = [line for line in lines[:end] if not line.startswith("#")]
+        blocks.append("\n".join([*lines[:end], SEPARATOR, *run(commands)]))
+    got = "\n\n".join(blocks) + "\n"
     if os.environ.get("REWRITE") == "1":
-        path.write_text(result)
-    assert result == path.read_text(), f"{path.name} answers otherwise; look at the diff after REWRITE=1"
+        path.write_text(got)
+    assert got == path.read_text(), f"{path.name} gives other results; look at the diff after REWRITE=1"

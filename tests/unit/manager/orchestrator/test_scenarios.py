@@ -37,9 +37,9 @@ from swarmpy.model.states import (
     word,
 )
 from swarmpy.model.task import Task
-from tests.support.blocks import check_blocks
 from tests.support.cluster import Does, node, service_spec
 from tests.support.planning import Planning
+from tests.support.scenario import check_scenario
 
 TESTDATA = Path(__file__).parents[3] / "testdata" / "orchestrator"
 
@@ -220,4 +220,4 @@ def changed(spec: ServiceSpec, key: str, value: str) -> ServiceSpec:
 
 @pytest.mark.parametrize("path", sorted(TESTDATA.glob("*.txt")), ids=lambda path: path.stem)
 def test_scenario(path: Path) -> None:
-    check_blocks(path, Story().run)
+    check_scenario(path, Story().run)

@@ -10,7 +10,7 @@ from manager.raft.core import Limits, RaftCore
 from manager.raft.entries import EntryLog
 from manager.raft.types import ConfState, Entry, EntryKind, HardState, Message, Ready, SnapshotMark
 from swarmpy.errors import Code, SwarmError
-from tests.support.scenario import run_scenario
+from tests.support.scenario import check_scenario
 
 SCENARIOS = sorted((Path(__file__).parents[3] / "testdata" / "raft").glob("*.txt"))
 ONLY = ConfState(voters=(7,))
@@ -97,7 +97,8 @@ def _entry(entry: Entry) -> str:
 
 @pytest.mark.parametrize("path", SCENARIOS, ids=lambda path: path.stem)
 def test_scenario(path: Path) -> None:
-    run_scenario(path, Session().execute)
+    session = Session()
+    check_scenario(path, lambda lines: [out for line in lines for out in session.execute(line.split()).splitlines()])
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ from swarmpy.model.service import ServiceVersion, version_id
 from swarmpy.model.spec import Placement, Resources, TaskSpec
 from swarmpy.model.states import Availability, NodeState, Runtime, TaskState
 from swarmpy.model.task import Task
-from tests.support.scenario import run_scenario
+from tests.support.scenario import check_scenario
 
 STORIES = Path(__file__).parents[3] / "testdata" / "scheduler"
 
@@ -65,6 +65,9 @@ class Story:
         self.fleet = Fleet()
         self.placed = 0
 
+    def run(self, commands: list[str]) -> list[str]:
+        return [line for command in commands for line in self.execute(command.split()).splitlines()]
+
     def execute(self, words: list[str]) -> str:
         command, name, *rest = words
         given = dict(word.split("=", 1) for word in rest)
@@ -111,7 +114,7 @@ class Story:
 
 def test_stories() -> None:
     for path in sorted(STORIES.glob("*.txt")):
-        run_scenario(path, Story().execute)
+        check_scenario(path, Story().run)
 
 
 @given(st.lists(st.integers(0, 5), min_size=1, max_size=6), st.integers(0, 30))

@@ -8,8 +8,8 @@ import dnslib
 import pytest
 
 from swarmpy.model.endpoints import Backend, EndpointsUpdate, ServiceEndpoint
-from tests.support.blocks import check_blocks
 from tests.support.dataplane import port, service, task
+from tests.support.scenario import check_scenario
 from worker.dataplane.dns.answers import TCP_BYTES, UDP_BYTES, Responder
 from worker.dataplane.dns.zone import Zone
 from worker.dataplane.endpoints import EndpointTable
@@ -132,4 +132,4 @@ def line(rr: dnslib.RR) -> str:
 
 @pytest.mark.parametrize("path", sorted(FOLDER.glob("*.txt")), ids=lambda p: p.stem)
 def test_answers(path: Path) -> None:
-    check_blocks(path, World().run)
+    check_scenario(path, World().run)
