@@ -28,7 +28,7 @@ demo: $(STAMP) ## Start a cluster of three nodes on this machine and show what i
 	@$(BIN)/python -m scripts.demo $(if $(KEEP),--keep)
 
 test: $(STAMP) ## Run all tests (what needs root or a missing program is skipped, saying so)
-	@$(BIN)/python -m pytest -n 2 --dist loadgroup -q
+	@$(BIN)/python -m pytest -n 2 --dist loadfile -q
 
 e2e: $(STAMP) ## Run only the tests with real processes
 	@$(BIN)/python -m pytest -q -m e2e

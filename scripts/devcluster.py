@@ -35,6 +35,9 @@ START_DEADLINE_S: Final = 30.0
 STOP_DEADLINE_S: Final = 40.0
 LOOK_S: Final = 0.01
 STOP_TASKS: Final = ("--stop-tasks",)
+# By these the command lines of a node's processes are known.
+MODULES: Final = frozenset({b"swarmpy.daemon", b"worker", b"worker.dataplane", b"manager"})
+SCRIPTS: Final = (b"/swarmpyd", b"/daemon/lean.py", b"/taskhost/__main__.py")
 
 T = TypeVar("T")
 
@@ -266,17 +269,18 @@ async def _ready(client: Client, count: int) -> bool:
 
 def processes_of(state_dir: Path) -> list[int]:
     """Return the pids of a node's processes, and of tasks whose output or working directory lies in its own."""
+    return [
+        pid for pid in proc.all_pids() if pid != os.getpid() and (_serves(pid, state_dir) or _lives_in(pid, state_dir))
+    ]
+
+
+def _serves(pid: int, state_dir: Path) -> bool:
+    """Whether this is swarmpyd or a child of it, and not a client that names the directory too."""
+    words = _read(pid, "cmdline").split(b"\0")
     argument = str(state_dir).encode()
-    found = []
-    for pid in proc.all_pids():
-        if pid != os.getpid():
-            words = _read(pid, "cmdline").split(b"\0")
-            named = argument in words or b"--state-dir=" + argument in words
-            if (named and any(w.endswith(b"python") or b"python3" in w for w in words[:1])) or _lives_in(
-                int(entry), state_dir
-            ):
-                found.append(int(entry))
-    return found
+    if argument not in words and b"--state-dir=" + argument not in words:
+        return False
+    return any(word in MODULES or word.endswith(SCRIPTS) for word in words)
 
 
 def _lives_in(pid: int, directory: Path) -> bool:

@@ -7,6 +7,8 @@ import socket
 from dataclasses import dataclass
 from pathlib import Path
 
+from swarmpy.daemon import proc
+
 HOSTNAME_VARIABLE = "SWARMPY_HOSTNAME"
 
 
@@ -31,6 +33,5 @@ class Place:
 
 def find_place(state_dir: Path, addr: str, data_addr: str) -> Place:
     """Return this process's place. SWARMPY_HOSTNAME names the node where several share a machine."""
-    boot_id = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
     hostname = os.environ.get(HOSTNAME_VARIABLE) or socket.gethostname()
-    return Place(state_dir, addr, data_addr, hostname, boot_id)
+    return Place(state_dir, addr, data_addr, hostname, proc.boot_id())

@@ -24,7 +24,7 @@ PARTS: Final = frozenset({"__init__", "__main__", "cluster", "fleet", "load", "r
 
 NEEDS: Final[Mapping[str, Mapping[str, str]]] = {
     "dns": {"dnsperf": "dnsperf", "dnsmasq": "dnsmasq-base"},
-    "proxy": {"wrk": "wrk", "haproxy": "haproxy", "nginx": "nginx-light"},
+    "proxy": {"wrk": "wrk", "nginx": "nginx-light", "haproxy": "haproxy", "taskset": "util-linux"},
 }
 """The programs that a benchmark runs beside ours, and the Debian package of each."""
 

@@ -16,9 +16,9 @@ from swarmpy.model.endpoints import EndpointsUpdate
 from swarmpy.model.spec import Healthcheck
 from swarmpy.model.states import TaskState
 from tests.e2e.test_worker_tasks import LISTEN, alive
-from tests.e2e.worker_bench import Bench, open_bench, python, shell
 from tests.support.dispatcher import FakeDispatcher
 from tests.support.task_host_process import TaskHostProcess
+from tests.support.worker_bench import Bench, open_bench, python, shell
 from tests.support.worker_parts import FakeDataPlane, WorkerParts
 from worker.dataplane.protocol import Applied
 from worker.task.journal import FileJournal

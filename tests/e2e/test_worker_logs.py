@@ -9,7 +9,7 @@ from prometheus_client import CollectorRegistry, generate_latest
 
 from swarmpy.api.v1 import dispatcher_pb2 as pb
 from swarmpy.model.states import TaskState
-from tests.e2e.worker_bench import Bench, open_bench, shell
+from tests.support.worker_bench import Bench, open_bench, shell
 from worker.metrics import WorkerMetrics
 
 pytestmark = pytest.mark.e2e

@@ -14,8 +14,9 @@ import pytest
 from swarmpy.model.endpoints import PublishMode, ServicePort
 from swarmpy.model.spec import Resources, Ulimit
 from swarmpy.model.states import Runtime, TaskState
-from tests.e2e.worker_bench import Bench, open_bench, python, shell
 from tests.support.dispatcher import service_version
+from tests.support.task_host_process import node_key
+from tests.support.worker_bench import Bench, open_bench, python, shell
 from tests.support.worker_parts import NODE_ID
 
 pytestmark = pytest.mark.e2e
@@ -233,7 +234,7 @@ async def test_limits_hold_and_their_groups_go_with_the_task(bench: Bench) -> No
     assert "fork" in await bench.printed(stream=2)
     bench.manager.remove("task1")
     await bench.manager.until(lambda: not bench.worker.runner.statuses, "the task is forgotten")
-    assert not groups("task1")
+    assert not groups(bench, "task1")
 
 
 @needs_root
@@ -252,10 +253,10 @@ def command_line(pid: int) -> bytes:
     return Path(f"/proc/{pid}/cmdline").read_bytes()
 
 
-def groups(task_id: str) -> list[Path]:
-    """Return the cgroups of a task in every hierarchy."""
-    top = Path("/sys/fs/cgroup")
-    return [*top.glob(f"*/swarmpy/*/{task_id}"), *top.glob(f"swarmpy/*/{task_id}")]
+def groups(bench: Bench, task_id: str) -> list[Path]:
+    """Return the cgroups of this worker's task in every hierarchy; other workers have tasks of the same name."""
+    top, key = Path("/sys/fs/cgroup"), node_key(bench.directory)
+    return [*top.glob(f"*/swarmpy/{key}/{task_id}"), *top.glob(f"swarmpy/{key}/{task_id}")]
 
 
 def alive(pid: int) -> bool:
