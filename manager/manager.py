@@ -82,6 +82,7 @@ class Manager:
         machine = StateMachine(apply=self._apply, restore=self._restore, leadership=self._set_leadership)
         self._raft = RaftThread(settings.directory / "raft", self._metadata, machine, clock=clock)
         self._store = Store(self._raft)
+        self._applied_bytes = 0
         self._dispatcher = Dispatcher(self._store, clock)
         self._broker = LogBroker(self._dispatcher, random_bytes)
         self._authority = Authority(self._store, clock, random_bytes)
@@ -100,7 +101,7 @@ class Manager:
                 group.create_task(self._store.run())
                 group.create_task(self._leader.run())
                 group.create_task(self._fail_with_the_log())
-                group.create_task(Compaction(self._store, self._raft, self._clock).run())
+                group.create_task(Compaction(self._store, self._raft, self._clock, lambda: self._applied_bytes).run())
                 await stack.enter_async_context(self._serve_network())
                 bootstrap_server = BootstrapServer(self._authority, self._clock)
                 joining = bootstrap_address(self._settings.listen)
@@ -130,6 +131,7 @@ class Manager:
         for entry in entries:
             if entry.kind is EntryKind.NORMAL:
                 self._store.apply(entry.index, entry.data)
+                self._applied_bytes += len(entry.data)
 
     async def _restore(self, mark: SnapshotMark, chunks: AsyncIterator[bytes]) -> None:
         await self._store.restore(chunks)

@@ -161,19 +161,24 @@ class Member:
         Raises:
             TimeoutError: a task is still there after a minute.
         """
-        await self._say_goodbye()
+        await self._take_no_more()
         async with asyncio.timeout(EMPTYING_DEADLINE_S):
             while self.runner.assignments or any(self.runner.is_live(t) for t in self.runner.statuses):
                 self.runner.apply(Changes(removed=tuple(self.runner.assignments)))
                 await self._clock.sleep(EMPTYING_LOOK_S)
+        self.session.leave()
+        await self._wait_for_goodbye(lambda: not self.session.connected_to)
 
-    async def _say_goodbye(self) -> None:
+    async def _take_no_more(self) -> None:
         """Have the manager know that this node takes no tasks, or it would replace each stopped one right here."""
         self._leaving = True
         before = self.session.sessions
         self.session.restart("the node leaves the cluster")
+        await self._wait_for_goodbye(lambda: self.session.sessions > before)
+
+    async def _wait_for_goodbye(self, is_said: Callable[[], bool]) -> None:
         until_s = self._clock.monotonic() + GOODBYE_S
-        while self.session.sessions == before and self._clock.monotonic() < until_s:
+        while not is_said() and self._clock.monotonic() < until_s:
             await self._clock.sleep(EMPTYING_LOOK_S)
 
     def _facts(self) -> NodeFacts:

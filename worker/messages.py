@@ -79,6 +79,10 @@ def _reports(statuses: Mapping[str, TaskStatus]) -> list[pb.TaskReport]:
     return [pb.TaskReport(task_id=i, status=cast(types_pb2.TaskStatus, to_proto(s))) for i, s in statuses.items()]
 
 
+def goodbye() -> pb.WorkerMessage:
+    return pb.WorkerMessage(goodbye=pb.Goodbye())
+
+
 def heartbeat() -> pb.WorkerMessage:
     return pb.WorkerMessage(heartbeat=pb.Heartbeat())
 

@@ -29,6 +29,7 @@ class Outbox:
         self._wake = asyncio.Event()
         self._beat_due = False
         self._closing = False
+        self._goodbye = False
         self._applied: tuple[int, tuple[str, ...]] | None = None
         self._chunks: asyncio.Queue[Chunk] = asyncio.Queue(MOST_CHUNKS)
         self._alarm: Alarm | None = None
@@ -55,6 +56,11 @@ class Outbox:
         """Have `drain_to` end the stream from our side once everything else is sent."""
         self._closing = True
         self._wake.set()
+
+    def say_goodbye(self) -> None:
+        """End the stream as `end` does, with the word that this node has left the cluster."""
+        self._goodbye = True
+        self.end()
 
     async def put_chunk(self, chunk: Chunk) -> None:
         """Send a chunk of logs; waits while the queue is full."""
@@ -85,6 +91,9 @@ class Outbox:
             return messages.heartbeat()
         if not self._chunks.empty():
             return messages.log_chunk(self._chunks.get_nowait())
+        if self._goodbye:
+            self._goodbye = False
+            return messages.goodbye()
         return None
 
     def _beat(self) -> None:

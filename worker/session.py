@@ -93,6 +93,7 @@ class Session:
         self._versions: dict[str, ServiceVersion] = {}
         self._said_applied: tuple[int, tuple[str, ...]] = (0, ())
         self._outbox: Outbox | None = None
+        self._left = False
         self._subscriptions: Subscriptions | None = None
         self.managers = tuple(managers)
         self.connected_to = ""
@@ -100,7 +101,7 @@ class Session:
         self.last_error: SwarmError | None = None
 
     async def run(self, dialer: Dialer) -> None:
-        """Keep a session open until cancelled.
+        """Keep a session open until cancelled, or until the node has left its cluster.
 
         When one ends, all managers are tried in turn without delay, the next one first; after a round in vain comes a
         pause of up to 100 ms, then longer ones of up to 4 s. A session that ends at once counts as one in vain.
@@ -108,7 +109,7 @@ class Session:
         self._endpoints.on_applied = self._applied
         self._endpoints.on_stale = self.restart
         in_vain = place = 0
-        while True:
+        while not self._left:
             address = self.managers[place % len(self.managers)]
             began_s, before = self._clock.monotonic(), self.sessions
             self.last_error = await self._once(dialer, address)
@@ -125,6 +126,12 @@ class Session:
         if self._outbox is not None:
             _log.info("asking for a new session", reason=reason)
             self._outbox.end()
+
+    def leave(self) -> None:
+        """Tell the manager that this node has left its cluster; no session is opened after that."""
+        self._left = True
+        if self._outbox is not None:
+            self._outbox.say_goodbye()
 
     async def _once(self, dialer: Dialer, address: str) -> SwarmError:
         """Hold one session with the manager at `address`; return why it ended."""

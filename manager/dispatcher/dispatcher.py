@@ -256,8 +256,14 @@ class Dispatcher:
                     self._end(node_id, SwarmError(Code.UNAVAILABLE, "no heartbeat came in time: connect again"))
                 for start in range(0, len(silent), MAX_CHANGES):
                     some = silent[start : start + MAX_CHANGES]
-                    await self._store.update(_mark_down(some, MISSED_BEATS, self._clock.now()))
+                    await self._store.update(
+                        _mark_down(some, f"{MISSED_BEATS} heartbeats in a row were missed", self._clock.now())
+                    )
                 log.warning("nodes_down", nodes=silent)
+
+    async def said_goodbye(self, session: WorkerSession) -> None:
+        """Mark a node DOWN at once that has stopped its tasks and left the cluster."""
+        await self._store.update(_mark_down([session.node_id], "it has left the cluster", self._clock.now()))
 
     async def _mark_orphans(self) -> None:
         while True:
@@ -275,18 +281,12 @@ def removed_node() -> SwarmError:
     return SwarmError(Code.PERMISSION_DENIED, "this node was removed from the cluster")
 
 
-def _mark_down(node_ids: Iterable[str], missed: int, now_s: float) -> Callable[[Transaction], None]:
+def _mark_down(node_ids: Iterable[str], message: str, now_s: float) -> Callable[[Transaction], None]:
     def change(tx: Transaction) -> None:
         for node_id in node_ids:
             node = tx.get(NODES, node_id)
             if node is not None and node.state is not NodeState.DOWN:
-                down = msgspec.structs.replace(
-                    node,
-                    state=NodeState.DOWN,
-                    message=f"{missed} heartbeats in a row were missed",
-                    updated_at=now_s,
-                )
-                tx.update(NODES, down)
+                tx.update(NODES, msgspec.structs.replace(node, state=NodeState.DOWN, message=message, updated_at=now_s))
 
     return change
 

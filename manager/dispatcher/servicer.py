@@ -151,6 +151,8 @@ class DispatcherServicer(dispatcher_pb2_grpc.DispatcherServicer):
             self._dispatcher.report_endpoints(session.node_id, applied.revision, applied.busy)
         elif kind == "logs":
             await self._broker.take(session.node_id, message.logs)
+        elif kind == "goodbye":
+            await self._dispatcher.said_goodbye(session)
         elif kind == "hello":
             raise invalid("a session has one hello")
 

@@ -241,7 +241,7 @@ async def test_nodes_leave_are_removed_and_refused(swarm: Swarm, service: str) -
     # It said goodbye, so what it ran is elsewhere before it is known to be down.
     assert row.id not in {t.node_id for t in await swarm.running(service, 8)}
     assert (await extra.client.node.info()).state == "inactive"
-    await swarm.node_is("extra", NodeState.DOWN)
+    assert (await swarm.node_is("extra", NodeState.DOWN)).message == "it has left the cluster"
     assert row.id not in {t.node_id for t in await swarm.running(service, 8)}
     await swarm.client.nodes.remove("extra")
     assert row.id not in {n.id for n in await swarm.client.nodes.list()}

@@ -28,6 +28,7 @@ class WorkerMessage(_message.Message):
     STATUS_FIELD_NUMBER: _builtins.int
     ENDPOINTS_APPLIED_FIELD_NUMBER: _builtins.int
     LOGS_FIELD_NUMBER: _builtins.int
+    GOODBYE_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def hello(self) -> Global___Hello:
         """first, once"""
@@ -40,6 +41,10 @@ class WorkerMessage(_message.Message):
     def endpoints_applied(self) -> Global___EndpointsApplied: ...
     @_builtins.property
     def logs(self) -> Global___LogChunk: ...
+    @_builtins.property
+    def goodbye(self) -> Global___Goodbye:
+        """last: the node has left the cluster, and runs nothing any more"""
+
     def __init__(
         self,
         *,
@@ -48,12 +53,13 @@ class WorkerMessage(_message.Message):
         status: Global___StatusBatch | None = ...,
         endpoints_applied: Global___EndpointsApplied | None = ...,
         logs: Global___LogChunk | None = ...,
+        goodbye: Global___Goodbye | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["endpoints_applied", b"endpoints_applied", "heartbeat", b"heartbeat", "hello", b"hello", "logs", b"logs", "message", b"message", "status", b"status"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["endpoints_applied", b"endpoints_applied", "goodbye", b"goodbye", "heartbeat", b"heartbeat", "hello", b"hello", "logs", b"logs", "message", b"message", "status", b"status"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["endpoints_applied", b"endpoints_applied", "heartbeat", b"heartbeat", "hello", b"hello", "logs", b"logs", "message", b"message", "status", b"status"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["endpoints_applied", b"endpoints_applied", "goodbye", b"goodbye", "heartbeat", b"heartbeat", "hello", b"hello", "logs", b"logs", "message", b"message", "status", b"status"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_message: _TypeAlias = _typing.Literal["hello", "heartbeat", "status", "endpoints_applied", "logs"]  # noqa: Y015
+    _WhichOneofReturnType_message: _TypeAlias = _typing.Literal["hello", "heartbeat", "status", "endpoints_applied", "logs", "goodbye"]  # noqa: Y015
     _WhichOneofArgType_message: _TypeAlias = _typing.Literal["message", b"message"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_message) -> _WhichOneofReturnType_message | None: ...
 
@@ -220,6 +226,21 @@ class Heartbeat(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Heartbeat: _TypeAlias = Heartbeat  # noqa: Y015
+
+@_typing.final
+class Goodbye(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Goodbye: _TypeAlias = Goodbye  # noqa: Y015
 
 @_typing.final
 class TaskReport(_message.Message):
