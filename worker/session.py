@@ -148,7 +148,7 @@ class Session:
                 self.connected_to = ""
                 call.cancel()
         except grpc.RpcError as error:
-            return to_error(error)
+            return _unreachable(to_error(error), address)
         except TimeoutError:
             return SwarmError(Code.UNAVAILABLE, f"the manager at {address} did not answer in {OPEN_WITHIN_S:g} s")
         except SwarmError as error:
@@ -250,6 +250,18 @@ class Session:
     def _applied(self, revision: int, busy: tuple[str, ...]) -> None:
         if self._outbox is not None:
             self._outbox.applied(revision, busy)
+
+
+def _unreachable(error: SwarmError, address: str) -> SwarmError:
+    """Return `error`, in words for people where gRPC says only that it could not connect."""
+    if error.code is not Code.UNAVAILABLE or "connect" not in error.message:
+        return error
+    return SwarmError(Code.UNAVAILABLE, f"the manager at {address} cannot be reached: {_refusal(error.message)}")
+
+
+def _refusal(details: str) -> str:
+    known = ("Connection refused", "Connection timed out", "No route to host", "Network is unreachable")
+    return next((reason.lower() for reason in known if reason in details), "no connection")
 
 
 async def _read(call: Call) -> pb.ManagerMessage:

@@ -76,7 +76,8 @@ class BootstrapServer:
                 writer.close()
                 await writer.wait_closed()
         except (TimeoutError, OSError, SwarmError) as error:
-            log.info("bootstrap_connection_failed", peer=peer, reason=str(error))
+            # Joiners hang up as soon as they have their answer, so this is nothing to wake anybody for.
+            log.debug("bootstrap_connection_failed", peer=peer, reason=str(error))
         finally:
             self._writers.remove(writer)
             writer.transport.abort()
