@@ -25,7 +25,7 @@ $(STAMP): pyproject.toml constraints.txt
 dev: $(STAMP) ## Make .venv with everything in it
 
 demo: $(STAMP) ## Start a cluster of three nodes on this machine and show what it does (KEEP=1 leaves it running)
-	@$(BIN)/python -m scripts.demo $(if $(KEEP),--keep)
+	@$(BIN)/python -m scripts.demo $(if $(filter-out 0,$(KEEP)),--keep) $(if $(DEMO_PORT),--port $(DEMO_PORT))
 
 test: $(STAMP) ## Run all tests (what needs root or a missing program is skipped, saying so)
 	@$(BIN)/python -m pytest -n 2 --dist loadfile -q

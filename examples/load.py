@@ -1,7 +1,7 @@
 """Send a steady stream of requests and count what fails: `load.py SECONDS URL...`. Standard library only.
 
 Each URL gets two streams: one opens a new connection for every request, one keeps its connection. Ends with a line
-`N requests, N failed`, and exits with 1 if any failed. SIGTERM ends it early.
+`N requests, N failed`, and exits with 1 if any failed. SIGTERM or an interrupt ends it early.
 """
 
 from __future__ import annotations
@@ -66,7 +66,8 @@ def main() -> int:
         print("usage: load.py SECONDS URL...", file=sys.stderr)
         return 2
     load = Load(float(sys.argv[1]))
-    signal.signal(signal.SIGTERM, lambda number, frame: load.stop())
+    for ending in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(ending, lambda number, frame: load.stop())
     streams = [
         threading.Thread(target=load.run, args=(url,), kwargs={"keep": keep})
         for url in sys.argv[2:]

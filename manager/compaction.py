@@ -1,7 +1,7 @@
 """Keeps the log short: a snapshot of the store after so many entries, or so many bytes of them.
 
 Runs on every manager, leader or not. Bytes count because an entry holds up to 200 changes: it is they that a restarted
-manager has to apply again before it answers, some 30 MB of them a second.
+manager has to apply again before it answers.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ log = structlog.get_logger(__name__)
 
 CHECK_S: Final = 1.0
 RETRY_S: Final = 30.0
-LONG_LOG_BYTES: Final = 32 * 1024 * 1024
+LONG_LOG_BYTES: Final = 16 * 1024 * 1024
 
 
 class Compaction:

@@ -1,29 +1,38 @@
 """`make demo`: a cluster of three nodes on this machine, driven by the commands that a person would type.
 
 Every step is checked; the first that is not as promised ends the demo with status 1. `--keep` leaves the cluster
-running and says how to go on.
+running and says how to go on. Whatever ends the demo, no process and no file of it is left.
 """
 
 from __future__ import annotations
 
+import argparse
 import asyncio
 import os
 import re
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
+from types import FrameType
+from typing import NoReturn
 
 from scripts.devcluster import ROOT, DevCluster, DevNode
+from swarmpy.addresses import CONTROL_PORT
 
 BLOCK = "127.0.0"
+NODES = 3
 PORT = 8080
-SHOP_PORT = 8090
 HEAL_DEADLINE_S = 10.0
+MOST_COMPLAINTS = 5
+# A terminal that is closed ends the demo as an interrupt does: the nodes have sessions of their own.
+ENDS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+INTERRUPTED = 130
 BOLD, DIM, PLAIN = ("\033[1m", "\033[2m", "\033[0m") if sys.stdout.isatty() else ("", "", "")
 
 
@@ -47,16 +56,19 @@ class Terminal:
             NotAsPromised: its exit status is not 0.
         """
         self._echo(shown or command)
-        done = subprocess.Popen(
-            ["bash", "-c", command], env=self.environment, cwd=ROOT, stdout=subprocess.PIPE, text=True
-        )
-        assert done.stdout is not None, "the output is a pipe"
         lines = []
-        with done.stdout:
-            for line in done.stdout:
-                print(line, end="", flush=True)
-                lines.append(line)
-        if done.wait():
+        with subprocess.Popen(
+            ["bash", "-c", command], env=self.environment, cwd=ROOT, stdout=subprocess.PIPE, text=True
+        ) as done:
+            assert done.stdout is not None, "the output is a pipe"
+            try:
+                for line in done.stdout:
+                    print(line, end="", flush=True)
+                    lines.append(line)
+            except KeyboardInterrupt:
+                done.kill()
+                raise
+        if done.returncode:
             raise NotAsPromised(f"`{shown or command}` ended with status {done.returncode}")
         return "".join(lines)
 
@@ -94,9 +106,10 @@ def promise(kept: bool, what: str) -> None:
 class Demo:
     """The steps, in the order in which they are shown."""
 
-    def __init__(self, terminal: Terminal, nodes: list[DevNode]) -> None:
+    def __init__(self, terminal: Terminal, nodes: list[DevNode], port: int) -> None:
         self.terminal = terminal
         self.nodes = nodes
+        self.port = port
 
     def found(self) -> None:
         """Make a cluster of the three nodes."""
@@ -117,9 +130,9 @@ class Demo:
 
     def create(self) -> None:
         """Create a replicated service with a published port."""
-        self.terminal.say("A service of three replicas, published on port 8080 of every node.")
+        self.terminal.say(f"A service of three replicas, published on port {self.port} of every node.")
         self.terminal.watch(
-            f"swarmpy service create --name web --replicas 3 --publish {PORT}:8000,protocol=http "
+            f"swarmpy service create --name web --replicas 3 --publish {self.port}:8000,protocol=http "
             '--process --workdir "$PWD" -- .venv/bin/python examples/whoami.py'
         )
         listed = self.terminal.run("swarmpy service ps web")
@@ -138,7 +151,7 @@ class Demo:
         """Ask each node's published port."""
         self.terminal.say("Any node answers on the published port; the replicas take turns.")
         for node in self.nodes:
-            lines = self.terminal.run(f"python examples/ask.py 12 http://{node.address}:{PORT}/").splitlines()
+            lines = self.terminal.run(f"python examples/ask.py 12 http://{node.address}:{self.port}/").splitlines()
             turns = [len(set(lines[i : i + 3])) == 3 for i in range(0, 12, 3)]
             promise(len(lines) == 12 and all(turns), f"12 answers through {node.name}, each replica in turn")
 
@@ -161,7 +174,7 @@ class Demo:
     def update(self) -> None:
         """Roll a change out under load."""
         self.terminal.say("A rolling update, two at a time, under a steady stream of requests.")
-        urls = " ".join(f"http://{node.address}:{PORT}/" for node in self.nodes)
+        urls = " ".join(f"http://{node.address}:{self.port}/" for node in self.nodes)
         load = self.terminal.start(f"python examples/load.py 40 {urls}")
         try:
             time.sleep(1)
@@ -171,7 +184,7 @@ class Demo:
             counted = load.communicate(timeout=30)[0]
         print(counted, end="")
         promise(load.returncode == 0 and ", 0 failed" in counted, "no request failed")
-        asked = self.terminal.run(f"python examples/ask.py 6 http://{self.nodes[1].address}:{PORT}/")
+        asked = self.terminal.run(f"python examples/ask.py 6 http://{self.nodes[1].address}:{self.port}/")
         promise(asked.count("version 2") == 6, "every replica is of version 2")
 
     def stack(self) -> None:
@@ -181,7 +194,7 @@ class Demo:
         self.terminal.run("swarmpy stack services shop")
         server = self.dns()
         self.terminal.run(f"python examples/lookup.py {server} front.shop.swarm api.shop.swarm stock.shop.swarm")
-        url = f"http://{self.nodes[2].address}:{SHOP_PORT}/"
+        url = f"http://{self.nodes[2].address}:{shop_port(self.port)}/"
         page = self.terminal.run(f"python examples/fetch.py {url}")
         promise("apple" in page and "120" in page, "front asked api, and api asked stock")
 
@@ -215,22 +228,43 @@ class Demo:
         promise(True, what)
 
 
-def start_nodes(root: Path) -> DevCluster:
-    """Start three nodes, as separate swarmpyd's with their own addresses."""
-    cluster = DevCluster(root, BLOCK)
-    for number in range(1, 4):
+def shop_port(port: int) -> int:
+    return port + 10
+
+
+def look_for_ports(port: int) -> None:
+    """Find out before anything is started that a port of the demo is another program's.
+
+    Raises:
+        NotAsPromised: one is.
+    """
+    own = [(f"{BLOCK}.1", CONTROL_PORT), (f"{BLOCK}.1", CONTROL_PORT + 1)]
+    published = [(f"{BLOCK}.{n}", p) for p in (port, shop_port(port)) for n in range(1, NODES + 1)]
+    for address in own + published:
+        try:
+            socket.create_server(address).close()
+        except OSError as error:
+            why = os.strerror(error.errno or 0).lower()
+            others = "" if address in own else f", or take other ports with `make demo DEMO_PORT={port + 1}`"
+            raise NotAsPromised(
+                f"port {address[1]} on {address[0]} cannot be had ({why}): stop what holds it{others}"
+            ) from error
+
+
+def start_nodes(cluster: DevCluster) -> None:
+    """Start the nodes, as separate swarmpyd's with their own addresses; return once they answer."""
+    for _ in range(NODES):
         node = cluster.new_node()
-        print(f"{BOLD}$ swarmpyd --state-dir {node.state_dir} --addr {BLOCK}.{number} &{PLAIN}", flush=True)
+        print(f"{BOLD}$ swarmpyd --state-dir {node.state_dir} --addr {node.address} &{PLAIN}", flush=True)
 
     async def ready() -> None:
         for node in cluster.nodes:
             await node.ready()
 
     asyncio.run(ready())
-    return cluster
 
 
-def environment(manager: DevNode) -> dict[str, str]:
+def environment(manager: DevNode, port: int) -> dict[str, str]:
     """Return the environment of the commands: this project's programs first, the manager's node by default."""
     path = f"{ROOT / '.venv' / 'bin'}:{os.environ.get('PATH', '')}"
     return {
@@ -238,45 +272,80 @@ def environment(manager: DevNode) -> dict[str, str]:
         "PATH": path,
         "SWARMPY_STATE_DIR": str(manager.state_dir),
         "PYTHON": str(ROOT / ".venv" / "bin" / "python"),
-        "SHOP_PORT": str(SHOP_PORT),
+        "SHOP_PORT": str(shop_port(port)),
     }
 
 
 def how_to_go_on(cluster: DevCluster) -> None:
-    pids = " ".join(str(node.daemon.pid) for node in cluster.nodes if node.daemon is not None)
+    pids = " ".join(str(node.daemon.pid) for node in reversed(cluster.nodes) if node.daemon is not None)
     print(f"""
 The cluster goes on running. To go on:
   export PATH={ROOT / ".venv" / "bin"}:$PATH SWARMPY_STATE_DIR={cluster.nodes[0].state_dir}
   swarmpy node ls
 To stop it:
-  kill {pids}; rm -r {cluster.root}""")
+  kill {pids}; while kill -0 {pids} 2>/dev/null; do sleep 0.1; done; rm -r {cluster.root}""")
+
+
+def what_nodes_said(cluster: DevCluster) -> None:
+    """Show the last complaints of each node: their logs go with the demo."""
+    for node in cluster.nodes:
+        complaints = [line for line in node.log().splitlines() if re.search(r"warning|error|Error", line)]
+        for line in complaints[-MOST_COMPLAINTS:]:
+            print(f"  {node.name}: {line}", file=sys.stderr)
+
+
+def clean_up(cluster: DevCluster) -> bool:
+    """Stop everything and remove its files, whoever interrupts; return whether all of it stopped by itself."""
+    for number in ENDS:
+        signal.signal(number, signal.SIG_IGN)
+    try:
+        cluster.stop()
+    except RuntimeError as problem:
+        print(f"\n{problem}", file=sys.stderr)
+        return False
+    finally:
+        shutil.rmtree(cluster.root, ignore_errors=True)
+    return True
+
+
+def interrupt(number: int, frame: FrameType | None) -> NoReturn:
+    raise KeyboardInterrupt
+
+
+def show(cluster: DevCluster, port: int, *, keep: bool) -> None:
+    """Run the whole demo. Raises NotAsPromised, or what DevCluster raises, at the first step that fails."""
+    look_for_ports(port)
+    start_nodes(cluster)
+    demo = Demo(Terminal(environment(cluster.nodes[0], port)), cluster.nodes, port)
+    steps = [demo.found, demo.create, demo.names, demo.balance, demo.heal, demo.scale, demo.update, demo.stack]
+    for step in steps if keep else [*steps, demo.finish]:
+        step()
 
 
 def main() -> int:
-    keep = "--keep" in sys.argv[1:]
-    root = Path(tempfile.mkdtemp(prefix="swarmpy-demo-"))
+    parser = argparse.ArgumentParser(prog="make demo", description=__doc__)
+    parser.add_argument("--keep", action="store_true", help="leave the cluster running")
+    parser.add_argument("--port", type=int, default=PORT, help="published by the demo, as is the port ten above")
+    options = parser.parse_args()
+    for number in ENDS:
+        signal.signal(number, interrupt)
+    cluster = DevCluster(Path(tempfile.mkdtemp(prefix="swarmpy-demo-")), BLOCK)
     began_s = time.monotonic()
-    cluster = None
+    status = 1
     try:
-        cluster = start_nodes(root)
-        demo = Demo(Terminal(environment(cluster.nodes[0])), cluster.nodes)
-        steps = [demo.found, demo.create, demo.names, demo.balance, demo.heal, demo.scale, demo.update, demo.stack]
-        for step in steps if keep else [*steps, demo.finish]:
-            step()
+        show(cluster, options.port, keep=options.keep)
+        status = 0
     except (NotAsPromised, RuntimeError, TimeoutError) as problem:
         print(f"\nthe demo failed: {problem}", file=sys.stderr)
-        keep = False
-        status = 1
+        what_nodes_said(cluster)
     except KeyboardInterrupt:
-        keep, status = False, 130
-    else:
-        status = 0
-        if keep:
-            how_to_go_on(cluster)
+        status = INTERRUPTED
+        print("\ninterrupted: stopping the nodes ...", flush=True)
     finally:
-        if cluster is not None and not keep:
-            cluster.stop()
-            shutil.rmtree(root, ignore_errors=True)
+        if status == 0 and options.keep:
+            how_to_go_on(cluster)
+        elif not clean_up(cluster):
+            status = 1
     print(f"\n{'done' if status == 0 else 'stopped'} after {time.monotonic() - began_s:.0f} s")
     return status
 

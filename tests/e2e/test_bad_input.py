@@ -17,7 +17,7 @@ from swarmpy.model.endpoints import AppProtocol
 from swarmpy.model.spec import PortSpec, Resources, ServiceSpec
 from swarmpy.model.states import NodeState, TaskState
 from swarmpy.model.task import Task
-from tests.support.swarm import Swarm, process, until, who_answers, whoami
+from tests.support.swarm import TARGET, Swarm, process, until, who_answers, whoami
 from tests.support.swarm_node import SwarmNode
 
 pytestmark = [
@@ -246,7 +246,7 @@ async def test_a_state_directory_in_use(swarm: Swarm) -> None:
 
 async def test_a_published_port_is_not_the_nodes_own(swarm: Swarm) -> None:
     """A port that this cluster itself listens on cannot be had, and that is said."""
-    port = PortSpec(target=80, published=2377, app_protocol=AppProtocol.TCP)
+    port = PortSpec(target=TARGET, published=2377, app_protocol=AppProtocol.TCP)
     await swarm.create(process("greedy", *SLEEP, ports=(port,)))
 
     async def said() -> tuple[str, ...]:

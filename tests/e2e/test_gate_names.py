@@ -10,7 +10,7 @@ import dnslib
 import pytest
 import pytest_asyncio
 
-from tests.support.swarm import Swarm, until, who_answers, whoami
+from tests.support.swarm import TARGET, Swarm, until, who_answers, whoami
 from tests.support.swarm_node import SwarmNode, accepts
 
 pytestmark = [
@@ -20,7 +20,6 @@ pytestmark = [
 ]
 
 PORT = 8080
-TARGET = 80
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")

@@ -209,19 +209,24 @@ http.server.HTTPServer((os.environ["HOST"], int(os.environ["PORT"])), Handler).s
 async def test_another_manager_is_found_and_told_what_was_not_acknowledged() -> None:
     async with TaskHostProcess() as host, FakeDispatcher() as old, FakeDispatcher() as new, AsyncExitStack() as stack:
         old.managers = [old.address, new.address]
-        old.acknowledges = False
         await WorkerParts(host.directory, [old.address]).start(stack)
         version = shell("sleep 1000")
-        old.assign(version)
-        new.assign(version)
+        for task_id in ("task1", "task2"):
+            new.assign(version, task_id)
+        old.assign(version, "task1")
         await old.ready("task1")
+        old.acknowledges = False
+        old.assign(version, "task2")
+        await old.until(lambda: "task2" in old.statuses, "task2 is reported")
         old.refusal = SwarmError(Code.NOT_LEADER, "not the leader")
         old.end_session()
-        await new.ready("task1")
-        assert [r.task_id for r in new.hellos[0].reports] == ["task1"]
+        await new.ready("task2")
+        assert {r.task_id for r in new.hellos[0].reports} == {"task1", "task2"}
         await new.until(lambda: new.batches, "what was not acknowledged comes again")
-        new.want("task1", TaskState.SHUTDOWN)
-        await new.status("task1", TaskState.COMPLETE)
+        assert [r.task_id for r in new.batches[0].reports] == ["task2"]
+        for task_id in ("task1", "task2"):
+            new.want(task_id, TaskState.SHUTDOWN)
+            await new.status(task_id, TaskState.COMPLETE)
 
 
 async def test_a_complete_set_ends_what_is_not_in_it(bench: Bench) -> None:

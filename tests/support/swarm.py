@@ -43,6 +43,7 @@ from tests.support.swarm_node import SwarmNode
 
 ROOT: Final = Path(__file__).resolve().parents[2]
 WHOAMI: Final = (sys.executable, str(ROOT / "examples" / "whoami.py"))
+TARGET: Final = 8000  # a port that a VIP can have without root
 DEADLINE_S: Final = 30.0
 LOOK_S: Final = 0.02
 HEARTBEAT_S: Final = 1.0
@@ -291,8 +292,8 @@ def whoami(
 ) -> ServiceSpec:
     """Return the spec of the example server, ready once it answers, published on every node."""
     protocol = AppProtocol.HTTP if http else AppProtocol.TCP
-    ready = Healthcheck(test=("HTTP", ":80/healthz"), interval_s=0.2, timeout_s=5.0)
-    port = PortSpec(target=80, published=published, app_protocol=protocol)
+    ready = Healthcheck(test=("HTTP", f":{TARGET}/healthz"), interval_s=0.2, timeout_s=5.0)
+    port = PortSpec(target=TARGET, published=published, app_protocol=protocol)
     return process(name, *WHOAMI, replicas=replicas, ports=(port,), update=update, readiness=ready)
 
 
