@@ -36,9 +36,7 @@ def differences(fresh: Path) -> list[str]:
     """Return the generated files that are missing, stale or extra in the tree."""
     new = {p.name for p in (fresh / PACKAGE).iterdir()}
     old = {p.name for p in (ROOT / PACKAGE).iterdir() if "_pb2" in p.name}
-    stale = [
-        n for n in sorted(new & old) if not filecmp.cmp(fresh / PACKAGE / n, ROOT / PACKAGE / n, shallow=False)
-    ]
+    stale = [n for n in sorted(new & old) if not filecmp.cmp(fresh / PACKAGE / n, ROOT / PACKAGE / n, shallow=False)]
     return stale + sorted(new ^ old)
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import msgspec
-from swarmpy.model.validate import validate_cluster_spec
 
 from manager.store.store import Store
 from manager.store.tables import CLUSTERS
@@ -14,6 +13,7 @@ from swarmpy.errors import Code, InvalidSpecError, SwarmError
 from swarmpy.ids import RandomBytes
 from swarmpy.model.cluster import Cluster, ClusterSpec, JoinTokens, RootCA
 from swarmpy.model.states import NodeRole
+from swarmpy.model.validate import validate_cluster_spec
 from swarmpy.security.tokens import new_token
 
 

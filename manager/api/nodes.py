@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import msgspec
-from swarmpy.model.validate import validate_node_spec
 
 from manager.api.paging import Rows, has_labels, has_prefix, read_page
 from manager.api.resolve import find_node
@@ -15,6 +14,7 @@ from swarmpy.clock import Clock
 from swarmpy.errors import InvalidSpecError, not_supported, precondition
 from swarmpy.model.node import Node, NodeSpec
 from swarmpy.model.states import NodeRole, NodeState
+from swarmpy.model.validate import validate_node_spec
 
 
 class Nodes:

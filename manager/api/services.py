@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import msgspec
-from swarmpy.model.validate import validate_service
 
 from manager.api.paging import Rows, has_labels, has_prefix, read_page
 from manager.api.resolve import find_service
@@ -20,6 +19,7 @@ from swarmpy.model.endpoints import PublishMode, ServicePort, Transport
 from swarmpy.model.service import Service, ServiceVersion, UpdateStatus, version_id
 from swarmpy.model.spec import ServiceSpec
 from swarmpy.model.states import ModeKind, TaskState
+from swarmpy.model.validate import validate_service
 
 
 class Services:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 import ssl
 import tempfile
 from collections.abc import AsyncIterator
@@ -25,8 +26,13 @@ from swarmpy.security.identity import Identity
 
 log = structlog.get_logger(__name__)
 
-CONNECTION_DEADLINE_S: Final = 15.0
-MAX_CONNECTIONS: Final = 256
+REQUEST_DEADLINE_S: Final = 3.0
+ANSWER_DEADLINE_S: Final = 15.0
+# A TLS connection costs 300 kB from its first moment, whoever made it: few have one at a time. The others wait in the
+# kernel's queue, where they cost this process nothing.
+MAX_SERVED: Final = 64
+BACKLOG: Final = 1024
+ACCEPT_AGAIN_S: Final = 0.1
 CALLS_PER_SECOND: Final = 50.0
 CALLS_BURST: Final = 400
 
@@ -36,8 +42,9 @@ class BootstrapServer:
 
     def __init__(self, authority: Authority, clock: Clock) -> None:
         self._authority = authority
+        self._clock = clock
         self._limit = RateLimit(clock, per_second=CALLS_PER_SECOND, burst=CALLS_BURST)
-        self._writers: set[asyncio.StreamWriter] = set()
+        self._places = asyncio.Semaphore(MAX_SERVED)
 
     @asynccontextmanager
     async def serve(self, identity: Identity, address: Address) -> AsyncIterator[None]:
@@ -46,47 +53,55 @@ class BootstrapServer:
         Raises:
             SwarmError: FAILED_PRECONDITION, the port cannot be had.
         """
-        try:
-            server = await asyncio.start_server(
-                self._connection,
-                address.host,
-                address.port,
-                ssl=server_context(identity),
-                ssl_handshake_timeout=CONNECTION_DEADLINE_S,
-                ssl_shutdown_timeout=CONNECTION_DEADLINE_S,
-            )
-        except OSError as error:
-            raise SwarmError(
-                Code.FAILED_PRECONDITION,
-                f"cannot listen on {address} for joining nodes: is another program or manager using the port?",
-            ) from error
-        try:
-            async with server:
-                yield
-        finally:
-            for writer in self._writers:
-                writer.transport.abort()
+        context = server_context(identity)
+        with await _listening(address) as sock:
+            async with asyncio.TaskGroup() as group:
+                accepting = group.create_task(self._accept_all(sock, context))
+                try:
+                    yield
+                finally:
+                    accepting.cancel()
 
-    async def _connection(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self._writers.add(writer)
-        peer = writer.get_extra_info("peername")
+    async def _accept_all(self, sock: socket.socket, context: ssl.SSLContext) -> None:
+        loop = asyncio.get_running_loop()
+        async with asyncio.TaskGroup() as group:
+            while True:
+                await self._places.acquire()
+                try:
+                    connection, peer = await loop.sock_accept(sock)
+                except OSError as error:
+                    # The peer has given up already, or no descriptor is left: others may be let go soon.
+                    self._places.release()
+                    log.warning("bootstrap_not_accepted", reason=error.strerror)
+                    await self._clock.sleep(ACCEPT_AGAIN_S)
+                else:
+                    group.create_task(self._serve(connection, str(peer[0]), context))
+
+    async def _serve(self, connection: socket.socket, peer: str, context: ssl.SSLContext) -> None:
+        loop = asyncio.get_running_loop()
+        reader = asyncio.StreamReader()
+        protocol = asyncio.StreamReaderProtocol(reader)
+        transport: asyncio.Transport | None = None
         try:
-            async with asyncio.timeout(CONNECTION_DEADLINE_S):
-                await write_frame(writer, await self._answer(reader, str(peer[0]) if peer else ""))
+            async with asyncio.timeout(REQUEST_DEADLINE_S) as deadline:
+                transport, _ = await loop.connect_accepted_socket(lambda: protocol, connection, ssl=context)
+                writer = asyncio.StreamWriter(transport, protocol, reader, loop)
+                await write_frame(writer, await self._answer(reader, peer, deadline))
                 writer.close()
                 await writer.wait_closed()
         except (TimeoutError, OSError, SwarmError) as error:
-            # Joiners hang up as soon as they have their answer, so this is nothing to wake anybody for.
-            log.debug("bootstrap_connection_failed", peer=peer, reason=str(error))
+            log.info("bootstrap_connection_failed", peer=peer, reason=str(error))
         finally:
-            self._writers.remove(writer)
-            writer.transport.abort()
+            self._places.release()
+            if transport is not None:
+                transport.abort()
 
-    async def _answer(self, reader: asyncio.StreamReader, peer: str) -> pb.BootstrapResponse:
+    async def _answer(self, reader: asyncio.StreamReader, peer: str, deadline: asyncio.Timeout) -> pb.BootstrapResponse:
         try:
-            if len(self._writers) > MAX_CONNECTIONS or not self._limit.allows(peer):
+            if not self._limit.allows(peer):
                 raise SwarmError(Code.RESOURCE_EXHAUSTED, "too many nodes join at once: try again", retryable=True)
             request = await read_frame(reader, pb.BootstrapRequest)
+            deadline.reschedule(asyncio.get_running_loop().time() + ANSWER_DEADLINE_S)
             kind = request.WhichOneof("request")
             if kind == "get_root":
                 return pb.BootstrapResponse(root=pb.GetRootResponse(root_pem=self._authority.root_pem()))
@@ -122,6 +137,21 @@ def _request_id(request: pb.IssueCertificateRequest) -> str:
         raise invalid("request_id is missing or longer than 64 characters: it is made once and kept for retries")
     # Apart from the ids of the user's calls: the result of another call is no node.
     return f"{type(request).__name__}/{request.request_id}"
+
+
+async def _listening(address: Address) -> socket.socket:
+    """Return a non-blocking socket that listens at `address`, whose host may be a name."""
+    try:
+        found = await asyncio.get_running_loop().getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM)
+        family, _, _, _, place = found[0]
+        sock = socket.create_server(place, family=family, backlog=BACKLOG)
+    except OSError as error:
+        raise SwarmError(
+            Code.FAILED_PRECONDITION,
+            f"cannot listen on {address} for joining nodes: is another program or manager using the port?",
+        ) from error
+    sock.setblocking(False)
+    return sock
 
 
 def _refusal(error: SwarmError) -> pb.BootstrapResponse:

@@ -103,14 +103,15 @@ class Bars:
 
         self._bars = RichProgress(
             TextColumn("{task.description}"),
-            BarColumn(bar_width=30),
+            # Colours of any terminal: with sixteen of them rich's own for a full bar is that of an empty one.
+            BarColumn(bar_width=16, complete_style="cyan", finished_style="green"),
             TextColumn("{task.fields[words]}", markup=False),
             console=Console(file=session.out, highlight=False),
             transient=False,
         )
         self._session = session
         self._monitor_s = monitor_s
-        self._overall = self._bars.add_task("overall progress", total=None, words="")
+        self._overall = self._bars.add_task("overall", total=None, words="")
         self._slots: dict[int, TaskID] = {}
         self._progress: Progress | None = None
 
@@ -129,7 +130,7 @@ class Bars:
         self._progress = progress
         words = f"{progress.done} out of {progress.wanted} tasks"
         if progress.converged:
-            words += f"; {waiting_line(self._monitor_s)}"
+            words += f"; verify: waiting {self._monitor_s:g} s"
         elif progress.note:
             words += f"; {progress.note}"
         self._bars.update(self._overall, total=max(progress.wanted, 1), completed=progress.done, words=words)

@@ -13,7 +13,7 @@ from swarmpy.daemon import proc
 from swarmpy.daemon.lines import say
 from swarmpy.daemon.loop import READ
 from swarmpy.daemon.spawn import Held, Program
-from swarmpy.daemon.state import write_atomically
+from swarmpy.daemon.state import write_in_place
 
 TYPE_CHECKING = False  # `typing` itself is not imported at run time: it costs memory here
 if TYPE_CHECKING:
@@ -171,7 +171,7 @@ class Child:
             held = self._spawner.fork(Program(self._argv, self._environment))
             try:
                 record = {"pid": held.pid, "start_time": held.start_time, "argv": self._argv}
-                write_atomically(self._run_path(f"{self.name}.pid"), json.dumps(record).encode(), sync=False)
+                write_in_place(self._run_path(f"{self.name}.pid"), json.dumps(record).encode())
             except OSError:
                 held.abandon()
                 raise
@@ -211,8 +211,10 @@ class Child:
         self._loop.remove(self._pidfd)
         os.close(self._pidfd)
         self.pid, self._pidfd = 0, -1
-        with contextlib.suppress(OSError):
-            os.unlink(self._run_path(f"{self.name}.pid"))
+        if not self._wanted:
+            # Otherwise it stays: it names a dead process, and its space is had for the next one on a full disk.
+            with contextlib.suppress(OSError):
+                os.unlink(self._run_path(f"{self.name}.pid"))
         was_stopping = self.state == STOPPING
         self.state = STOPPED
         if self._wanted:

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 VERSION = 1
 LONGEST_SOCKET_PATH_BYTES = 107
+RECORD_BYTES = 4096
 _LONGEST_SOCKET_NAME = "run/supervisor.sock"
 
 
@@ -86,8 +87,8 @@ def _lock(path: str) -> int:
         holder = os.read(fd, 32).decode("ascii", "replace").strip() or "unknown"
         os.close(fd)
         raise Unusable(f"the state directory {path} is in use by another swarmpyd, pid {holder}") from error
-    os.ftruncate(fd, 0)
-    os.pwrite(fd, b"%d\n" % os.getpid(), 0)
+    # Never shortened: on a full disk what is given back may be gone before it is wanted again.
+    os.pwrite(fd, b"%-11d\n" % os.getpid(), 0)
     return fd
 
 
@@ -124,6 +125,23 @@ def write_atomically(path: str, content: bytes, *, sync: bool) -> None:
     os.rename(draft, path)
     if sync:
         sync_directory(os.path.dirname(path))
+
+
+def write_in_place(path: str, content: bytes) -> None:
+    """Put `content`, padded with blanks to at least 4 KiB, over the file at `path`; once that is there it needs no space.
+
+    For what means nothing after a crash of the machine, which may leave a mixture.
+
+    Raises:
+        OSError: it could not be written.
+    """
+    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        padded = content.ljust(max(RECORD_BYTES, os.fstat(fd).st_size))
+        if os.pwrite(fd, padded, 0) != len(padded):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), path)
+    finally:
+        os.close(fd)
 
 
 def sync_directory(path: str) -> None:

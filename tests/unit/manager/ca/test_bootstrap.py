@@ -235,12 +235,27 @@ async def test_too_many_calls_are_refused(monkeypatch: pytest.MonkeyPatch) -> No
 
 
 async def test_a_silent_joiner_is_let_go(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(bootstrap, "CONNECTION_DEADLINE_S", 0.2)
+    monkeypatch.setattr(bootstrap, "REQUEST_DEADLINE_S", 0.2)
     async with open_door() as door:
         reader, writer = await asyncio.open_connection(door.address.host, door.address.port, ssl=unverified())
         async with asyncio.timeout(10):
             assert await reader.read() == b""
         writer.transport.abort()
+
+
+async def test_silent_connections_are_few_and_joiners_get_their_turn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """TLS takes memory for each connection before anybody knows who it is: beyond a few, the others wait."""
+    monkeypatch.setattr(bootstrap, "MAX_SERVED", 2)
+    monkeypatch.setattr(bootstrap, "REQUEST_DEADLINE_S", 0.5)
+    async with open_door() as door:
+        silent = [await asyncio.open_connection(door.address.host, door.address.port) for _ in range(2)]
+        ended = [asyncio.ensure_future(reader.read()) for reader, _ in silent]
+        assert (await join(door.address, door.worker_token)).role is NodeRole.WORKER
+        assert any(end.done() for end in ended), "the joiner was served while both places were taken"
+        async with asyncio.timeout(10):
+            assert await asyncio.gather(*ended) == [b"", b""]
+        for _, writer in silent:
+            writer.transport.abort()
 
 
 async def test_a_port_that_is_taken_is_said() -> None:
