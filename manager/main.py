@@ -5,7 +5,7 @@ from __future__ import annotations
 from swarmpy import log as logging
 from swarmpy.clock import SystemClock
 from swarmpy.errors import Code, SwarmError
-from swarmpy.process import locked, parser, run
+from swarmpy.process import locked, parser, raise_open_files_limit, run
 from swarmpy.security import identity as identities
 
 
@@ -28,6 +28,7 @@ def main() -> int:
             listen=parse_address(identity.listen_addr, "the listen address"),
             advertise=parse_address(identity.advertise_addr, "the advertised address"),
             metrics=Address(metrics_host(arguments.addr), METRICS_PORT_MANAGER),
+            open_files=raise_open_files_limit(),
         )
         with locked(settings.directory):
             await Manager(settings, SystemClock()).run()

@@ -41,7 +41,7 @@ from swarmpy.errors import Code, SwarmError
 from swarmpy.ids import RandomBytes
 from swarmpy.metrics import measure_loop_lag, serve_metrics
 from swarmpy.model.seed import SEED_FILE
-from swarmpy.rpc.dial import SERVER
+from swarmpy.rpc.dial import SERVER, server_options
 from swarmpy.rpc.server import Boundary
 from swarmpy.rpc.tls import server_credentials
 from swarmpy.security.identity import Identity
@@ -54,13 +54,14 @@ STOP_GRACE_S: Final = 1.0
 
 @dataclass(frozen=True)
 class Settings:
-    """Where a manager lives. `listen` and `advertise` are of the control port."""
+    """Where a manager lives. `listen` and `advertise` are of the control port; `open_files` is the process's limit."""
 
     state_dir: Path
     identity: Identity
     listen: Address
     advertise: Address
     metrics: Address
+    open_files: int
 
     @property
     def directory(self) -> Path:
@@ -174,7 +175,8 @@ class Manager:
         """Serve nodes, each named by its certificate."""
         identity = self._settings.identity
         admission = Admission(self._store, identity.cluster_id)
-        server = grpc.aio.server(interceptors=(Boundary(admission.authorize),), options=SERVER)
+        options = server_options(self._settings.open_files)
+        server = grpc.aio.server(interceptors=(Boundary(admission.authorize),), options=options)
         self._add_control(server)
         dispatcher = DispatcherServicer(
             self._dispatcher,

@@ -16,6 +16,7 @@ from swarmpy.addresses import Address
 log = structlog.get_logger(__name__)
 
 REQUEST_DEADLINE_S: Final = 5.0
+MAX_CONNECTIONS: Final = 64
 LAG_INTERVAL_S: Final = 0.5
 
 
@@ -29,7 +30,15 @@ async def serve_metrics(
         refresh: brings in what the collectors cannot ask for themselves, before each answer.
     """
 
+    open_now = 0
+
     async def connection(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal open_now
+        if open_now >= MAX_CONNECTIONS:
+            # Pages are for a collector or two; the process needs its descriptors for other things.
+            writer.transport.abort()
+            return
+        open_now += 1
         try:
             async with asyncio.timeout(REQUEST_DEADLINE_S):
                 request = await reader.readuntil(b"\r\n\r\n")
@@ -40,10 +49,11 @@ async def serve_metrics(
         except (TimeoutError, OSError, asyncio.IncompleteReadError, asyncio.LimitOverrunError) as error:
             log.debug("metrics_request_failed", reason=str(error))
         finally:
+            open_now -= 1
             writer.close()
 
     try:
-        server = await asyncio.start_server(connection, address.host, address.port)
+        server = await asyncio.start_server(connection, address.host, address.port, backlog=MAX_CONNECTIONS)
     except OSError as error:
         log.warning("metrics_not_served", address=str(address), reason=error.strerror)
         yield

@@ -6,6 +6,7 @@ import argparse
 import asyncio
 import fcntl
 import os
+import resource
 import signal
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
@@ -19,6 +20,7 @@ from swarmpy.errors import Code, SwarmError, precondition
 log = structlog.get_logger(__name__)
 
 EX_CONFIG: Final = 78
+UNLIMITED_FILES: Final = 1 << 20
 FINAL_CODES: Final = frozenset({Code.CORRUPT, Code.NOT_SUPPORTED, Code.FAILED_PRECONDITION, Code.NOT_FOUND})
 
 
@@ -68,6 +70,13 @@ def run(process: str, state_dir: Path, serve: Callable[[], Awaitable[None]]) -> 
     except Exception as error:  # noqa: BLE001  # the process's boundary
         return _failed(process, note, error)
     return 0
+
+
+def raise_open_files_limit() -> int:
+    """Raise this process's limit of open files to the hard one and return it."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    return hard if hard != resource.RLIM_INFINITY else UNLIMITED_FILES
 
 
 async def _until_signal(serve: Callable[[], Awaitable[None]]) -> None:

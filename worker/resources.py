@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import platform
 import re
-import resource
 import socket
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -95,10 +94,3 @@ def capability_bits(status: str) -> int:
     """Return the effective capabilities in the text of `/proc/<pid>/status`; 0 if it has none."""
     match = re.search(r"^CapEff:\s*([0-9a-f]+)$", status, re.MULTILINE)
     return int(match[1], 16) if match else 0
-
-
-def raise_open_files_limit() -> int:
-    """Raise this process's limit of open files to the hard one and return it: a task's log costs three."""
-    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-    return hard

@@ -15,12 +15,12 @@ import structlog
 
 from swarmpy.api.v1 import node_pb2_grpc
 from swarmpy.clock import Clock
+from swarmpy.process import raise_open_files_limit
 from swarmpy.rpc.dial import SERVER
 from swarmpy.rpc.server import Boundary
 from worker.host import Place
 from worker.local import LocalNodeServicer
 from worker.membership import Membership
-from worker.resources import raise_open_files_limit
 
 log = structlog.get_logger(__name__)
 

@@ -9,6 +9,7 @@ import tempfile
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from traceback import clear_frames
 from typing import Final
 
 import structlog
@@ -89,8 +90,14 @@ class BootstrapServer:
                 await write_frame(writer, await self._answer(reader, peer, deadline))
                 writer.close()
                 await writer.wait_closed()
-        except (TimeoutError, OSError, SwarmError) as error:
-            log.info("bootstrap_connection_failed", peer=peer, reason=str(error))
+        except TimeoutError:
+            # Anybody can bring this about as often as he likes, so it is no line in the log.
+            log.debug("bootstrap_connection_silent", peer=peer)
+        except (OSError, SwarmError) as error:
+            log.debug("bootstrap_connection_failed", peer=peer, reason=str(error))
+            # asyncio's frames hold the error that holds them, and the connection's buffers: without this they would
+            # stay until the next full collection, which a flood of bad handshakes would outrun.
+            clear_frames(error.__traceback__)
         finally:
             self._places.release()
             if transport is not None:

@@ -45,12 +45,13 @@ def served_s(task: Task) -> float:
     return max(0.0, task.status_at - task.ready_since) if task.ready_since else 0.0
 
 
-def lived_s(task: Task) -> float:
-    """Return how long a stopped task served or, where that is not known, was there to be run, in seconds.
+def lived_s(task: Task, now: float) -> float:
+    """Return how long a task that stopped just now served or, where that is not known, was there to be run, in seconds.
 
     The second may count time spent waiting and preparing: a task that takes a minute to fail is none to be held back.
+    Each is the difference of two times of one clock, the worker's or the managers': theirs may be hours apart.
     """
-    return served_s(task) or task.status_at - max(task.created_at, task.hold_until)
+    return served_s(task) or now - max(task.created_at, task.hold_until)
 
 
 def calls_for_restart(state: TaskState, condition: RestartCondition) -> bool:
@@ -74,7 +75,7 @@ def restart(task: Task, policy: RestartPolicy, now: float) -> Restart | None:
     attempts = 0 if expired else task.attempts
     if policy.max_attempts and attempts >= policy.max_attempts:
         return None
-    in_a_row = 0 if lived_s(task) >= STABLE_S else task.restarts
+    in_a_row = 0 if lived_s(task, now) >= STABLE_S else task.restarts
     delay_s = backoff_s(in_a_row, task.id) if policy.delay_s is None else policy.delay_s
     return Restart(
         hold_until=now + delay_s if delay_s > 0 else 0.0,

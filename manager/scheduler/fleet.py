@@ -49,7 +49,7 @@ class NodeInfo:
 
     def fails_often(self, version_id: str, now_s: float) -> bool:
         """Whether tasks of this version failed here 5 times or more in the last 5 minutes (wall seconds)."""
-        # The times are of the nodes' clocks, and need not be in order.
+        # Those from before this manager led are of the nodes' clocks, and need not be in order.
         times = self.failures.get(version_id, ())
         return sum(at >= now_s - FAILURE_WINDOW_S for at in times) >= FAILURES_TO_AVOID
 
@@ -108,12 +108,12 @@ class Fleet:
             _count(info, need, -1)
         return True
 
-    def note_failure(self, task: Task) -> None:
-        """Remember that a task failed or was rejected on its node."""
+    def note_failure(self, task: Task, at_s: float) -> None:
+        """Remember that a task failed or was rejected on its node, at `at_s` in wall seconds of this machine."""
         info = self.nodes.get(task.node_id)
         if info is not None:
             times = info.failures.setdefault(task.service_version_id, deque(maxlen=FAILURES_TO_AVOID))
-            times.append(task.status_at)
+            times.append(at_s)
 
     def forget_version(self, version_id: str) -> None:
         """Forget the failures of a service version that is gone."""

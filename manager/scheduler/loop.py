@@ -70,6 +70,7 @@ class Scheduler:
             self._fleet.set_node(node)
         needs: dict[str, Need] = {v.id: need_of(v) for v in view.all(SERVICE_VERSIONS)}
         failed: list[Task] = []
+        now_s = self._clock.now()
         for task in view.all(TASKS):
             if task.occupies_node and task.service_version_id in needs:
                 self._fleet.place(task.id, task.node_id, needs[task.service_version_id])
@@ -78,7 +79,7 @@ class Scheduler:
             elif task.state in (TaskState.FAILED, TaskState.REJECTED):
                 failed.append(task)
         for task in sorted(failed, key=lambda t: t.status_at):
-            self._fleet.note_failure(task)
+            self._fleet.note_failure(task, min(task.status_at, now_s))
 
     def _add(self, task: Task) -> None:
         self._groups.setdefault(task.service_version_id, {})[task.id] = None
@@ -123,7 +124,7 @@ class Scheduler:
             self._room_appeared = True
         stopped_now = after is not None and not (before and before.state.is_stopped)
         if after is not None and stopped_now and after.state in (TaskState.FAILED, TaskState.REJECTED):
-            self._fleet.note_failure(after)
+            self._fleet.note_failure(after, self._clock.now())
 
     async def _schedule(self, watch: Watch) -> None:
         """Place every due group, a slice at a time, and take new commits in after each: none sees old room."""

@@ -33,6 +33,7 @@ from swarmpy.model.endpoints import HostPort
 from swarmpy.model.node import Capability, NodeDescription, Platform
 from swarmpy.model.spec import Resources
 from swarmpy.model.states import Availability, Runtime
+from swarmpy.process import raise_open_files_limit
 from swarmpy.rpc.dial import manager_channel
 from swarmpy.security.identity import Identity
 from worker.alarms import Alarms
@@ -42,7 +43,6 @@ from worker.executor.fake import FakeExecutor
 from worker.executor.protocol import Started
 from worker.join import Admission, request_admission
 from worker.logs.store import LogStore
-from worker.resources import raise_open_files_limit
 from worker.session import Session
 from worker.task.journal import MemoryJournal
 from worker.task.runner import TaskRunner

@@ -56,6 +56,7 @@ class Caller:
         """
         limit_s = self.timeout_s if timeout_s is None else timeout_s
         deadline_s = self.clock.monotonic() + limit_s
+        refusals: list[SwarmError] = []
 
         async def attempt() -> Res:
             await self.check()
@@ -63,9 +64,17 @@ class Caller:
             try:
                 return await method(request, timeout=left_s)
             except grpc.RpcError as error:
-                raise _answered(error, limit_s) from error
+                refusals.append(_answered(error, limit_s))
+                raise refusals[-1] from error
 
-        return await self._retrying(limit_s)(attempt)
+        try:
+            return await self._retrying(limit_s)(attempt)
+        except SwarmError as error:
+            # The last try may have had but a moment: an answer before it says why there is none.
+            reasons = [refusal for refusal in refusals if refusal.code is not Code.DEADLINE_EXCEEDED]
+            if error.code is Code.DEADLINE_EXCEEDED and reasons:
+                raise reasons[-1] from error
+            raise
 
     async def stream(
         self, open_call: Callable[[], Any], convert: Callable[[Any], T], timeout_s: float | None = None

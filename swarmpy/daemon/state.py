@@ -128,7 +128,7 @@ def write_atomically(path: str, content: bytes, *, sync: bool) -> None:
 
 
 def write_in_place(path: str, content: bytes) -> None:
-    """Put `content`, padded with blanks to at least 4 KiB, over the file at `path`; once that is there it needs no space.
+    """Put `content`, padded with blanks to 4 KiB at least, over the file at `path`; needs no space once that is there.
 
     For what means nothing after a crash of the machine, which may leave a mixture.
 

@@ -45,6 +45,20 @@ SERVER: Final[Options] = (
     ("grpc.keepalive_time_ms", 10_000),
     ("grpc.keepalive_timeout_ms", 5_000),
 )
+# Who has no certificate can only take up room: he is let go soon, and leaves the process the descriptors it needs.
+HANDSHAKE_DEADLINE_MS: Final = 5_000
+SPARE_DESCRIPTORS: Final = 256
+FEWEST_CONNECTIONS: Final = 32
+
+
+def server_options(open_files: int) -> Options:
+    """Return the options of a server on the network, whose process may have so many files open."""
+    most = max(FEWEST_CONNECTIONS, open_files - SPARE_DESCRIPTORS)
+    return (
+        *SERVER,
+        ("grpc.server_handshake_timeout_ms", HANDSHAKE_DEADLINE_MS),
+        ("grpc.max_allowed_incoming_connections", most),
+    )
 
 
 def unix_channel(path: Path) -> grpc.aio.Channel:

@@ -54,7 +54,7 @@ class TcpServer:
         if len(self._active) > self._max:
             oldest = next(iter(self._active))
             del self._active[oldest]
-            oldest.close()
+            oldest.cut()
 
     @property
     def connections(self) -> int:
@@ -143,6 +143,10 @@ class Connection(asyncio.Protocol):
         if self._scheduled is not None:
             self._scheduled.cancel()
         self._gone(self, None)
+
+    def cut(self) -> None:
+        """End the connection now: one that does not read would otherwise stay until it does."""
+        self._transport.abort()
 
     def close(self) -> None:
         """End the connection after what was answered has been sent; one that does not read is cut."""

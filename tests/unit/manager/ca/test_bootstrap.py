@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import socket
 import ssl
+from asyncio.sslproto import SSLProtocol
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -256,6 +258,26 @@ async def test_silent_connections_are_few_and_joiners_get_their_turn(monkeypatch
             assert await asyncio.gather(*ended) == [b"", b""]
         for _, writer in silent:
             writer.transport.abort()
+
+
+async def test_a_bad_handshake_leaves_nothing_for_a_collector_that_may_not_come() -> None:
+    """Each connection has 256 kB of buffers: a flood of bad handshakes outruns full collections."""
+    gc.collect()
+    gc.disable()
+    try:
+        async with open_door() as door:
+            before = sum(isinstance(thing, SSLProtocol) for thing in gc.get_objects())
+            for _ in range(3):
+                reader, writer = await asyncio.open_connection(door.address.host, door.address.port)
+                writer.write(b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + bytes(600))
+                async with asyncio.timeout(10):
+                    await reader.read()
+                writer.transport.abort()
+            for _ in range(100):  # the loop lets go of a closed connection in the turns that follow
+                await asyncio.sleep(0)
+            assert sum(isinstance(thing, SSLProtocol) for thing in gc.get_objects()) == before
+    finally:
+        gc.enable()
 
 
 async def test_a_port_that_is_taken_is_said() -> None:

@@ -72,6 +72,17 @@ def test_without_word_of_its_readiness_a_task_that_lived_for_a_minute_is_stable(
     assert held.restarts == 8
 
 
+@pytest.mark.parametrize("fast_s", [-3600.0, 3600.0])
+def test_a_worker_whose_clock_is_wrong_neither_forgives_nor_forgets(fast_s: float) -> None:
+    """Else a task that fails at once on a node with a fast clock would be started again without any delay, for ever."""
+    at_once = ended(restarts=7, created_at=NOW - 1, status_at=NOW + fast_s)
+    held = restart(at_once, RestartPolicy(), NOW)
+    assert held is not None
+    assert held.restarts == 8
+    stable = ended(restarts=7, created_at=NOW - 60, status_at=NOW + fast_s)
+    assert restart(stable, RestartPolicy(), NOW) == Restart(0.0, 1, 1, NOW)
+
+
 def test_attempts_are_limited_over_the_version_or_over_a_window() -> None:
     used_up = ended(attempts=3, attempts_since=NOW - 100)
     assert restart(used_up, RestartPolicy(max_attempts=3), NOW) is None

@@ -166,12 +166,28 @@ def test_failures_count_by_their_time_in_whatever_order_they_are_heard_of() -> N
     fleet.set_node(make_node("a"))
     failed = msgspec.structs.replace(pending(1), node_id="a", state=TaskState.FAILED)
     for at in [1000.0, 1.0, 1001.0, 2.0, 1002.0]:
-        fleet.note_failure(msgspec.structs.replace(failed, status_at=at))
+        fleet.note_failure(failed, at)
     assert not fleet.nodes["a"].fails_often("web.1", 1010.0)
     for at in [1003.0, 1004.0]:
-        fleet.note_failure(msgspec.structs.replace(failed, status_at=at))
+        fleet.note_failure(failed, at)
     assert FAILURES_TO_AVOID == 5
     assert not fleet.nodes["a"].fails_often("web.1", 1400.0)
+
+
+async def test_a_node_with_a_slow_clock_is_avoided_like_any_other_where_tasks_fail() -> None:
+    async with scheduling(make_node("a"), make_node("b")) as store:
+        long_ago = FakeClock().now() - 86_400
+        rows = [
+            msgspec.structs.replace(pending(i), node_id="a", state=TaskState.RUNNING) for i in range(FAILURES_TO_AVOID)
+        ]
+        await put(store, TASKS, *rows)
+        await settle()
+        for row in rows:
+            await change(store, TASKS, row.id, state=TaskState.FAILED, status_at=long_ago)
+        await settle()
+        await put(store, TASKS, *(pending(10 + i) for i in range(4)))
+        await settle()
+        assert spread(store) == {"b": 4}
 
 
 def test_a_node_that_comes_back_holds_what_it_held() -> None:

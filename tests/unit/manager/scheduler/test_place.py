@@ -88,7 +88,7 @@ class Story:
                 failed = Task(
                     id="f", service_id=name, spec_version=1, slot=1, node_id=given["on"], state=TaskState.FAILED
                 )
-                self.fleet.note_failure(failed)
+                self.fleet.note_failure(failed, failed.status_at)
             return "ok"
         return self.schedule(name, given)
 

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import msgspec
 import pytest
+from grpc import StatusCode
+from grpc.aio import AioRpcError, Metadata
 
 from swarmpy.client import (
     BlockingClient,
@@ -25,6 +27,7 @@ from swarmpy.model.service import Service
 from swarmpy.model.spec import ContainerSpec, ServiceMode, ServiceSpec, TaskSpec
 from swarmpy.model.states import Availability, ModeKind, NodeRole, Runtime
 from swarmpy.model.task import Task
+from swarmpy.rpc.status import to_metadata
 from tests.support.control import FakeCluster
 
 UNAVAILABLE = SwarmError(Code.UNAVAILABLE, "there is no leader")
@@ -75,6 +78,25 @@ async def test_retries_end_at_the_deadline_with_the_last_reason(client: Client, 
     with pytest.raises(SwarmError, match="there is no leader"):
         await client.nodes.list(timeout_s=0.3)
     cluster.failures = []
+
+
+async def test_a_last_try_without_time_hides_no_reason() -> None:
+    silence = AioRpcError(StatusCode.DEADLINE_EXCEEDED, Metadata(), Metadata(), "Deadline Exceeded")
+    answers = [
+        AioRpcError(StatusCode.UNAVAILABLE, Metadata(), Metadata(*to_metadata(UNAVAILABLE)), UNAVAILABLE.message)
+    ]
+
+    async def reachable() -> None:
+        return None
+
+    async def method(request: str, *, timeout: float | None = None) -> str:
+        raise answers.pop() if answers else silence
+
+    with pytest.raises(SwarmError, match="there is no leader"):
+        await Caller(reachable, timeout_s=0.2)(method, "request")
+    assert not answers
+    with pytest.raises(SwarmError, match=r"no answer within 0.2 s"):
+        await Caller(reachable, timeout_s=0.2)(method, "request")
 
 
 async def test_a_stale_version_is_out_of_sequence(client: Client, cluster: FakeCluster) -> None:

@@ -14,7 +14,7 @@ from swarmpy.daemon.main import default_state_dir, parse
 from swarmpy.daemon.orphans import MOST, Orphans
 from swarmpy.daemon.proc import Stat, say_status
 from swarmpy.daemon.settings import PROCESSES, Settings, child_environment, commands, from_argv
-from swarmpy.daemon.state import Unusable, open_state, write_atomically
+from swarmpy.daemon.state import Unusable, open_state, write_atomically, write_in_place
 
 
 def test_backoff_doubles_to_its_limit_and_a_calm_life_forgives() -> None:
@@ -31,7 +31,7 @@ def test_a_directory_is_made_locked_and_written(tmp_path: Path) -> None:
     path = tmp_path / "a" / "b"
     state = open_state(str(path))
     assert path.stat().st_mode & 0o777 == (0o711 if os.geteuid() == 0 else 0o700)
-    assert (path / "lock").read_text() == f"{os.getpid()}\n"
+    assert (path / "lock").read_text().strip() == f"{os.getpid()}"
     with pytest.raises(Unusable, match=f"in use by another swarmpyd, pid {os.getpid()}"):
         open_state(str(path))
     state.write_node({"version": 1, "addr": "127.0.0.1"})
@@ -51,6 +51,18 @@ def test_an_atomic_write_leaves_the_old_or_the_new(tmp_path: Path) -> None:
     with pytest.raises(OSError, match="directory"):
         write_atomically(str(path), b"new", sync=True)
     assert path.read_bytes() == b"old"
+
+
+def test_a_record_written_in_place_keeps_its_size_so_that_a_full_disk_takes_it(tmp_path: Path) -> None:
+    path = tmp_path / "worker.pid"
+    write_in_place(str(path), b'{"pid":100000}')
+    inode, size = path.stat().st_ino, path.stat().st_size
+    write_in_place(str(path), b'{"pid":1}')
+    assert json.loads(path.read_text()) == {"pid": 1}
+    assert (path.stat().st_ino, path.stat().st_size) == (inode, size)
+    write_in_place(str(path), json.dumps({"argv": "x" * 5000}).encode())
+    write_in_place(str(path), b"{}")
+    assert json.loads(path.read_text()) == {}
 
 
 @pytest.mark.parametrize(
