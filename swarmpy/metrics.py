@@ -18,6 +18,8 @@ log = structlog.get_logger(__name__)
 REQUEST_DEADLINE_S: Final = 5.0
 MAX_CONNECTIONS: Final = 64
 LAG_INTERVAL_S: Final = 0.5
+ACCEPTED_AT_ONCE: Final = 8
+"""asyncio accepts as many connections in a turn as the backlog holds, turns before they can be counted here."""
 
 
 @asynccontextmanager
@@ -53,7 +55,7 @@ async def serve_metrics(
             writer.close()
 
     try:
-        server = await asyncio.start_server(connection, address.host, address.port, backlog=MAX_CONNECTIONS)
+        server = await asyncio.start_server(connection, address.host, address.port, backlog=ACCEPTED_AT_ONCE)
     except OSError as error:
         log.warning("metrics_not_served", address=str(address), reason=error.strerror)
         yield

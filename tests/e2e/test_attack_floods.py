@@ -129,7 +129,7 @@ def small_disk() -> Iterator[Path]:
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can mount file systems")
 async def test_on_a_full_disk_what_was_killed_runs_again(small_disk: Path) -> None:
     swarm = Swarm(2)
-    swarm.nodes[1] = SwarmNode("node2", swarm.nodes[1].addr, state=small_disk / "state")
+    swarm.nodes[1].state = small_disk / "state"
     async with swarm:
         node = swarm.nodes[1]
         await swarm.create(whoami("web", 8080, replicas=4))

@@ -79,6 +79,7 @@ async def test_logs_of_a_task_survive_its_worker() -> None:
             worker = await WorkerParts(host.directory, [manager.address]).start(stack)
             bench = Bench(host, manager, worker)
             await manager.until(lambda: b"two" in log.read_bytes(), "the second line is there")
+            await manager.until(lambda: len(manager.hellos) == 2, "the next worker has its session")
             assert await bench.printed() == "one\ntwo\n"
 
 

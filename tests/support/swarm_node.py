@@ -6,6 +6,7 @@ carry the state directory in theirs, in their arguments or as their working dire
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import shutil
@@ -96,6 +97,9 @@ class SwarmNode:
     def kill_all(self) -> None:
         """Kill the whole node with its tasks, as a power cut would."""
         self.kill_supervisor()  # first, so that it starts nothing again
+        for pid in self.processes():
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGSTOP)  # so that no process sees another one die before it
 
         def none_left() -> bool:
             pids = self.processes()
