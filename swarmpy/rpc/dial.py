@@ -21,6 +21,8 @@ COMMON: Final[Options] = (
     ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
     ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
     ("grpc.enable_retries", 0),
+    # A connection of its own: one from the pool may be to a server that has just ended, or wait out its back-off.
+    ("grpc.use_local_subchannel_pool", 1),
 )
 # A peer that vanished without a word is noticed in 10 s even on a stream on which nothing is sent.
 NETWORK: Final[Options] = (
