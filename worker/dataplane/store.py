@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Final
@@ -44,6 +45,9 @@ class EndpointStore:
         self._take = take
         self._dirty = asyncio.Event()
         self._failing = False
+        self._lock = threading.Lock()
+        self._begun = 0
+        self._replaced = 0
 
     def changed(self) -> None:
         """Have what `take` returns then written soon."""
@@ -64,8 +68,12 @@ class EndpointStore:
 
     async def _write(self) -> bool:
         saved = self._take()
+        self._begun += 1
         try:
-            await asyncio.to_thread(_replace, self._path, saved)
+            await asyncio.to_thread(self._replace, self._begun, saved)
+        except asyncio.CancelledError:
+            self._dirty.set()  # nobody waits for that thread any more: what it writes is written again by `flush`
+            raise
         except OSError as error:
             self._dirty.set()
             if not self._failing:
@@ -80,6 +88,13 @@ class EndpointStore:
             self._failing = False
             log.info("the endpoints are saved again", path=str(self._path))
         return True
+
+    def _replace(self, number: int, saved: Saved) -> None:
+        """Runs in a thread, beside another one at most: that of a write that was not waited for."""
+        with self._lock:
+            if number > self._replaced:
+                _replace(self._path, saved)
+                self._replaced = number
 
 
 def load(path: Path) -> Saved:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from pathlib import Path
 
 import pytest
@@ -67,6 +68,25 @@ async def test_flush_writes_what_is_due_and_nothing_else(tmp_path: Path) -> None
     await store.flush()
     assert load(path) == saved(1)
     assert not path.with_suffix(".tmp").exists()
+
+
+async def test_an_interrupted_write_is_made_up_for_before_the_end(tmp_path: Path) -> None:
+    path = tmp_path / "endpoints.msgpack"
+    os.mkfifo(path.with_suffix(".tmp"))  # holds the first write up until somebody reads
+    taking = Taking()
+    store = EndpointStore(path, clock=FakeClock(), take=taking)
+    async with asyncio.timeout(DEADLINE_S), asyncio.TaskGroup() as tasks:
+        life = tasks.create_task(store.run())
+        store.changed()
+        assert await taking.taken.get() == 1
+        life.cancel()
+        await asyncio.wait((life,))
+        taking.current = saved(2)
+        end = tasks.create_task(store.flush())
+        assert await taking.taken.get() == 2
+        assert await asyncio.to_thread(path.with_suffix(".tmp").read_bytes)
+        await end
+        assert load(path) == saved(2)
 
 
 async def test_a_write_that_fails_is_said_once_and_made_up_for(

@@ -20,13 +20,16 @@ class Pools:
     """Pools of several workers on one machine, which a test has for itself."""
 
     def __init__(self) -> None:
-        self.namespace = f"test-{uuid.uuid4().hex}"
+        unique = uuid.uuid4()
+        self.namespace = f"test-{unique.hex}"
+        # An address that only this test uses: what else runs on the machine binds ports of 127.0.0.1 at any time.
+        self.address = f"127.200.{unique.bytes[0]}.{unique.bytes[1] % 254 + 1}"
         self.clock = FakeClock()
         self._open: list[PortPool] = []
 
     def __call__(self, *, seed: int = 1, ephemeral: range = range(32768, 61000)) -> PortPool:
         rng = random.Random(seed)
-        pool = PortPool("127.0.0.1", clock=self.clock, rng=rng, ephemeral=ephemeral, namespace=self.namespace)
+        pool = PortPool(self.address, clock=self.clock, rng=rng, ephemeral=ephemeral, namespace=self.namespace)
         self._open.append(pool)
         return pool
 
@@ -73,7 +76,7 @@ def test_what_somebody_else_has_bound_is_passed_over(pools: Pools) -> None:
     expected = pools(seed=3).pick([WEB])[0].port
     pools.close()
     with socket.socket() as taken:
-        taken.bind(("0.0.0.0", expected))
+        taken.bind((pools.address, expected))
         assert pools(seed=3).pick([WEB])[0].port == expected + 1
 
 
@@ -105,10 +108,10 @@ def test_ports_of_tasks_taken_over_are_not_given_again(pools: Pools) -> None:
 def test_a_port_of_host_mode_is_that_port_or_an_error(pools: Pools) -> None:
     pool = pools()
     with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
+        taken.bind((pools.address, 0))
         number = taken.getsockname()[1]
         host = ServicePort(target=80, published=number, mode=PublishMode.HOST)
-        with pytest.raises(SwarmError, match=f"port {number} on 127.0.0.1 is taken") as caught:
+        with pytest.raises(SwarmError, match=f"port {number} on {pools.address} is taken") as caught:
             pool.pick([WEB, host])
         assert caught.value.code is Code.FAILED_PRECONDITION
     assert pool.pick([host]) == (HostPort(target=80, port=number),)
