@@ -131,7 +131,7 @@ class Message(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     | kind | index, log_term | other |
     |---|---|---|
     | APPEND | of the entry before `entries` | `commit` |
-    | APPEND_RESPONSE | index: the last one stored, or with `reject` the one refused | with `reject`: `reject_index` and |
+    | APPEND_RESPONSE | the last one stored, or with `reject` the one refused | with `reject`: `reject_index` and |
     | | | `log_term` are where the logs may agree |
     | HEARTBEAT and its response | | `commit`; `context` of a read, returned |
     | VOTE, PRE_VOTE | of the last entry | `forced`: a transfer, which the leader's lease does not hold back |
