@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Protocol
 
 import structlog
@@ -20,17 +20,31 @@ class Loop(Protocol):
     async def run(self) -> None: ...
 
 
+async def _nobody() -> bool:
+    return False
+
+
 class Leader:
-    """Starts the loops when leadership comes, ends them when it goes; the first loop that fails ends this manager.
+    """Starts the loops when leadership comes, ends them when it goes.
+
+    The first loop that fails takes all of them down, and this manager hands the lead over; one that has nobody to
+    hand it to fails.
 
     Args:
         prepare: run to its end before the loops, on every taking of the lead.
         loops: makes fresh loops by name for each term: what they remember belongs to one term.
+        hand_over: gives the lead to another manager; returns whether there is one that can take it.
     """
 
-    def __init__(self, prepare: Callable[[], Loop], loops: Callable[[], Mapping[str, Loop]]) -> None:
+    def __init__(
+        self,
+        prepare: Callable[[], Loop],
+        loops: Callable[[], Mapping[str, Loop]],
+        hand_over: Callable[[], Awaitable[bool]] = _nobody,
+    ) -> None:
         self._prepare = prepare
         self._loops = loops
+        self._hand_over = hand_over
         self._leadership: Leadership | None = None
         self._changed = asyncio.Event()
 
@@ -48,12 +62,24 @@ class Leader:
         self._changed.set()
 
     async def run(self) -> None:
-        """Lead whenever it is our turn. A loop's failure comes out of here."""
+        """Lead whenever it is our turn. A loop's failure comes out of here if no other manager can lead."""
         while True:
             await self._changed.wait()
             self._changed.clear()
             if self.is_leader:
-                await self._lead()
+                try:
+                    await self._lead()
+                except Exception as failure:
+                    if not await self._outlive(failure):
+                        raise
+
+    async def _outlive(self, failure: Exception) -> bool:
+        """Return whether this manager can go on without leading."""
+        if not self.is_leader:
+            # What failed because the lead was lost has ended with it.
+            log.info("stopped_leading_in_mid_work", reason=str(failure))
+            return True
+        return await self._hand_over()
 
     async def _lead(self) -> None:
         log.info("leading", term=self.term)

@@ -56,6 +56,14 @@ class SwarmError(Exception):
         return f"SwarmError({self.code.value}: {self.message})"
 
 
+class NotLeaderError(SwarmError):
+    """The manager that was asked does not lead; `leader` is `host:port` of the one that does, empty if unknown."""
+
+    def __init__(self, message: str, leader: str = "") -> None:
+        super().__init__(Code.NOT_LEADER, message)
+        self.leader = leader
+
+
 class Problem(tuple[str, str]):
     """One fault of an input: `(field path, sentence)`, such as `("task.resources.limits", "...")`."""
 

@@ -30,6 +30,7 @@ from worker.endpoints import EndpointsLink
 from worker.logs.store import LogStore
 from worker.logs.subscriptions import Subscriptions
 from worker.outbox import Outbox
+from worker.rota import Rota
 from worker.task.runner import TaskRunner
 
 RETRY_BASE_S: Final = 0.1
@@ -103,22 +104,20 @@ class Session:
     async def run(self, dialer: Dialer) -> None:
         """Keep a session open until cancelled, or until the node has left its cluster.
 
-        When one ends, all managers are tried in turn without delay, the next one first; after a round in vain comes a
-        pause of up to 100 ms, then longer ones of up to 4 s. A session that ends at once counts as one in vain.
+        When one ends, all managers are tried in turn without delay, the leader first if one of them names it; after a
+        round in vain comes a pause of up to 100 ms, then longer ones of up to 4 s.
         """
         self._endpoints.on_applied = self._applied
         self._endpoints.on_stale = self.restart
-        in_vain = place = 0
+        rota = Rota()
         while not self._left:
-            address = self.managers[place % len(self.managers)]
+            address = rota.next(self.managers)
             began_s, before = self._clock.monotonic(), self.sessions
             self.last_error = await self._once(dialer, address)
             _log.info("session over", manager=address, error=self.last_error.message)
-            lasted_s = self._clock.monotonic() - began_s
-            in_vain = 0 if self.sessions > before and lasted_s >= SETTLED_AFTER_S else in_vain + 1
-            place += 1
-            rounds, rest = divmod(in_vain, len(self.managers))
-            if rounds and not rest:
+            settled = self.sessions > before and self._clock.monotonic() - began_s >= SETTLED_AFTER_S
+            rounds = rota.ended(self.last_error, self.managers, settled=settled)
+            if rounds:
                 await self._clock.sleep(full_jitter_s(rounds - 1, self._rng, base_s=RETRY_BASE_S, cap_s=RETRY_CAP_S))
 
     def restart(self, reason: str) -> None:

@@ -22,7 +22,7 @@ from manager.store.view import View
 from manager.store.watch import CompactedError, Watch
 from swarmpy.api.v1 import dispatcher_pb2 as pb
 from swarmpy.clock import Clock
-from swarmpy.errors import Code, SwarmError
+from swarmpy.errors import Code, NotLeaderError, SwarmError
 from swarmpy.model.cluster import ClusterSpec
 from swarmpy.model.node import Capability, Node
 from swarmpy.model.states import NodeState, TaskState
@@ -40,9 +40,14 @@ LATE_S: Final = 1.0  # a look that comes later than this was held up, and so wer
 class Dispatcher:
     """Sessions of all workers of the cluster, on the leader. Serves sessions only while `run` runs."""
 
-    def __init__(self, store: Store, clock: Clock) -> None:
+    def __init__(self, store: Store, clock: Clock, leader_addr: Callable[[], str] = lambda: "") -> None:
+        """
+        Args:
+            leader_addr: returns where the manager that leads is, empty if that is not known.
+        """
         self._store = store
         self._clock = clock
+        self._leader_addr = leader_addr
         self.statuses = StatusWriter(store)
         self.endpoints = EndpointSet(store.view())
         self.watermark = Watermark()
@@ -64,7 +69,7 @@ class Dispatcher:
                 group.create_task(self._mark_orphans())
         finally:
             self._watch = None
-            self._end_all(SwarmError(Code.UNAVAILABLE, "this manager does not lead any more: try another one"))
+            self._end_all(NotLeaderError("this manager does not lead any more: try another one", self._leader_addr()))
 
     @property
     def spec(self) -> ClusterSpec:
@@ -86,10 +91,10 @@ class Dispatcher:
         """Add a session; an older one of the same node is ended and returned.
 
         Raises:
-            SwarmError: UNAVAILABLE, this manager does not lead (yet); PERMISSION_DENIED, there is no such node.
+            SwarmError: NOT_LEADER, this manager does not lead (yet); PERMISSION_DENIED, there is no such node.
         """
         if self._watch is None:
-            raise SwarmError(Code.UNAVAILABLE, "this manager does not lead: try another one")
+            raise NotLeaderError("this manager does not lead: try another one", self._leader_addr())
         if self._store.view().get(NODES, session.node_id) is None:
             raise removed_node()
         older = self._sessions.get(session.node_id)

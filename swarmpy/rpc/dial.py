@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import grpc
 import grpc.aio
 
 from swarmpy.model.states import NodeRole
 from swarmpy.rpc.tls import client_credentials
-from swarmpy.security.identity import Identity
 from swarmpy.security.names import role_name
+
+if TYPE_CHECKING:
+    from swarmpy.security.identity import Identity  # the command line dials without one
 
 MAX_MESSAGE_BYTES: Final = 64 * 1024 * 1024
 

@@ -7,10 +7,11 @@ from typing import Final
 
 import grpc
 
-from swarmpy.errors import Code, SwarmError
+from swarmpy.errors import Code, NotLeaderError, SwarmError
 
 CODE_KEY: Final = "swarmpy-code"
 RETRY_KEY: Final = "swarmpy-retryable"
+LEADER_KEY: Final = "swarmpy-leader"
 
 STATUS: Final[Mapping[Code, grpc.StatusCode]] = {
     Code.INVALID_ARGUMENT: grpc.StatusCode.INVALID_ARGUMENT,
@@ -39,7 +40,8 @@ _CODES: Final[Mapping[grpc.StatusCode, Code]] = {
 
 def to_metadata(error: SwarmError) -> tuple[tuple[str, str], ...]:
     """Return the trailing metadata that lets the caller rebuild `error`."""
-    return ((CODE_KEY, error.code.value), (RETRY_KEY, "1" if error.retryable else "0"))
+    pairs = ((CODE_KEY, error.code.value), (RETRY_KEY, "1" if error.retryable else "0"))
+    return (*pairs, (LEADER_KEY, error.leader)) if isinstance(error, NotLeaderError) else pairs
 
 
 def to_error(failure: grpc.RpcError) -> SwarmError:
@@ -48,6 +50,8 @@ def to_error(failure: grpc.RpcError) -> SwarmError:
     details = (failure.details() if isinstance(failure, grpc.Call | grpc.aio.AioRpcError) else "") or str(failure)
     metadata = _trailing(failure)
     name = metadata.get(CODE_KEY, "")
+    if name == Code.NOT_LEADER:
+        return NotLeaderError(details, metadata.get(LEADER_KEY, ""))
     if name in _NAMES:
         return SwarmError(Code(name), details, retryable=metadata.get(RETRY_KEY) == "1")
     return SwarmError(_CODES.get(status, Code.INTERNAL), details)

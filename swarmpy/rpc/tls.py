@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import grpc
 
-from swarmpy.security.identity import Identity
+if TYPE_CHECKING:
+    from swarmpy.security.identity import Identity  # the command line imports this room, and has no identity
 
 
 def client_credentials(identity: Identity) -> grpc.ChannelCredentials:

@@ -98,3 +98,50 @@ async def test_a_loop_that_returns_is_a_bug() -> None:
     with pytest.raises(ExceptionGroup) as raised:
         await leading.run()
     assert isinstance(raised.value.exceptions[0], AssertionError)
+
+
+async def test_a_manager_that_is_not_alone_hands_the_lead_over_and_goes_on() -> None:
+    async def fail() -> None:
+        raise SwarmError(Code.INTERNAL, "a loop's bug")
+
+    handed_over: list[int] = []
+
+    async def hand_over() -> bool:
+        handed_over.append(leading.term)
+        return True
+
+    events: list[str] = []
+    work = [fail, forever]
+    leading = Leader(
+        lambda: Recorded(events, "prepare", nothing), lambda: {"a": Recorded(events, "a", work.pop(0))}, hand_over
+    )
+    async with asyncio.TaskGroup() as group:
+        running = group.create_task(leading.run())
+        leading.set_leadership(leads(True, 1))
+        await settle()
+        assert handed_over == [1]
+        leading.set_leadership(leads(False, 2))
+        leading.set_leadership(leads(True, 3))
+        await settle()
+        assert events[-2:] == ["prepare ends", "a starts"]
+        assert handed_over == [1]
+        running.cancel()
+
+
+async def test_what_fails_after_the_lead_is_lost_is_no_failure() -> None:
+    gone = asyncio.Event()
+
+    async def write() -> None:
+        await gone.wait()
+        raise SwarmError(Code.NOT_LEADER, "lost the lead")
+
+    leading = leader([], write)
+    async with asyncio.TaskGroup() as group:
+        running = group.create_task(leading.run())
+        leading.set_leadership(leads(True, 1))
+        await settle()
+        leading.set_leadership(leads(False, 2))
+        gone.set()
+        await settle()
+        assert not running.done()
+        running.cancel()

@@ -241,7 +241,7 @@ async def test_the_next_leader_starts_with_what_is_stored(tmp_path: Path) -> Non
     async with dispatching(tmp_path, leads=False) as desk:
         refused = ScriptedWorker(desk.session())
         await refused.hello(welcome=False)
-        assert (await refused.ended()).code is Code.UNAVAILABLE
+        assert (await refused.ended()).code is Code.NOT_LEADER
         worker = ScriptedWorker(desk.session())
         async with leading(desk.dispatcher):
             await worker.hello(applied=1)
