@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from swarmpy.clock import Clock
 from swarmpy.ids import RandomBytes, new_id
+from swarmpy.model import features
 from swarmpy.model.cluster import Cluster, ClusterSpec, JoinTokens, RootCA
 from swarmpy.model.node import ManagerStatus, Node, NodeDescription, NodeSpec
 from swarmpy.model.seed import ClusterSeed
@@ -51,6 +52,7 @@ def found_cluster(
         updated_at=now_s,
         root_ca=RootCA(cert_pem=root.cert_pem.decode(), key_pem=root.key_pem.decode(), digest=digest),
         join_tokens=JoinTokens(worker=new_token(digest, random_bytes), manager=new_token(digest, random_bytes)),
+        feature_level=features.LEVEL,
     )
     node = Node(
         id=name.node_id,
@@ -60,7 +62,9 @@ def found_cluster(
         message="it has not connected yet",
         created_at=now_s,
         updated_at=now_s,
-        manager=ManagerStatus(raft_id=1, addr=advertise_addr, leader=True, reachable=True),
+        manager=ManagerStatus(
+            raft_id=1, addr=advertise_addr, leader=True, reachable=True, feature_level=features.LEVEL
+        ),
     )
     identity = Identity(
         cluster_id=name.cluster_id,

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
 from typing import Any, cast
 
 from swarmpy.addresses import METRICS_PORT_WORKER, Address, metrics_host
 from swarmpy.api.v1 import node_pb2 as pb
 from swarmpy.api.v1 import node_pb2_grpc, types_pb2
+from swarmpy.errors import not_supported
 from swarmpy.model.cluster import ClusterSpec
 from swarmpy.model.states import Availability
 from swarmpy.wire.convert import from_proto, to_proto
@@ -69,6 +71,12 @@ class LocalNodeServicer(node_pb2_grpc.LocalNodeServicer):
         )
         role = cast(types_pb2.NodeRole.ValueType, int(identity.role))
         return pb.JoinResponse(node_id=identity.node_id, role=role)
+
+    async def ForceNewCluster(self, request: pb.ForceNewClusterRequest, context: Any) -> pb.ForceNewClusterResponse:
+        raise not_supported("`swarmpy swarm init --force-new-cluster`")
+
+    async def Restore(self, request: AsyncIterator[pb.RestoreRequest], context: Any) -> pb.RestoreResponse:
+        raise not_supported("`swarmpy swarm snapshot restore`")
 
     async def Leave(self, request: pb.LeaveRequest, context: Any) -> pb.LeaveResponse:
         await self._membership.leave(force=request.force)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import asyncio
+from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass
 from typing import Final, Generic
 
@@ -13,6 +14,7 @@ from swarmpy.errors import invalid
 
 DEFAULT_LIMIT: Final = 1000
 MAX_LIMIT: Final = 10_000
+SLICE_ROWS: Final = 100  # take about a millisecond to count and to convert
 MAX_LOOKED_AT: Final = 20_000  # rows a page: a filter that passes few of a million must not hold the event loop up
 
 
@@ -43,6 +45,14 @@ def read_page(view: View, table: Table[T], page: pb.Page, wanted: Callable[[T], 
             return Rows(rows, "", view.revision)
         token = found[-1].id
     return Rows(rows, token, view.revision)
+
+
+async def in_slices(rows: list[T]) -> AsyncIterator[T]:
+    """Give the rows of a page, and the event loop its turn every now and then."""
+    for number, row in enumerate(rows, 1):
+        yield row
+        if number % SLICE_ROWS == 0:
+            await asyncio.sleep(0)
 
 
 def limit_of(page: pb.Page) -> int:

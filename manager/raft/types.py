@@ -216,7 +216,10 @@ class PeerState(enum.Enum):
 
 
 class PeerStatus(msgspec.Struct, frozen=True):
-    """What a leader knows of one member, itself included. `active`: heard of within the last election time-out."""
+    """What a leader knows of one member, itself included. `active`: heard of within the last election time-out.
+
+    `silent_s` is set by the driver, which has a clock: seconds since the member was last heard of.
+    """
 
     member_id: int
     match: int
@@ -224,6 +227,7 @@ class PeerStatus(msgspec.Struct, frozen=True):
     state: PeerState
     is_learner: bool
     active: bool
+    silent_s: float | None = None
 
 
 class Status(msgspec.Struct, frozen=True):

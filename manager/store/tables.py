@@ -8,6 +8,7 @@ from operator import attrgetter
 from typing import Any, Final, Generic, Protocol, TypeVar
 
 from swarmpy.model.cluster import Cluster
+from swarmpy.model.config import Config
 from swarmpy.model.node import Node
 from swarmpy.model.service import Service, ServiceVersion
 from swarmpy.model.task import Task
@@ -89,6 +90,13 @@ TASKS: Final[Table[Task]] = Table(
     shared_texts=("service_id", "node_id", "message", "desired_reason", "pending_reason", "not_ready_reason"),
     shared_values=("slot", "version", "created_at", "host_ports"),
 )
+CONFIGS: Final[Table[Config]] = Table(
+    6,
+    "configs",
+    "config",
+    Config,
+    (By("name", lambda config: config.name.casefold(), unique=True, normalize=str.casefold),),
+)
 
 TABLES: Final[tuple[Table[Any], ...]] = (
     CLUSTERS,
@@ -96,4 +104,5 @@ TABLES: Final[tuple[Table[Any], ...]] = (
     SERVICES,
     SERVICE_VERSIONS,
     TASKS,
+    CONFIGS,
 )

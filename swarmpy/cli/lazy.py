@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import importlib
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -44,6 +43,8 @@ class LazyGroup(click.Group):
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
         if args and not args[0].startswith("-") and args[0] not in self._entries:
+            import difflib  # for who mistypes only
+
             close = difflib.get_close_matches(args[0], self._entries, n=1)
             hint = f", did you mean {close[0]}?" if close else ""
             ctx.fail(f"{ctx.command_path} has no command {args[0]}{hint}")

@@ -75,6 +75,8 @@ def parse(source: str) -> Template:
 def text_of(value: Value) -> str:
     """Return `value` as a template prints it."""
     match value:
+        case str():
+            return value
         case bool():
             return "true" if value else "false"
         case None:

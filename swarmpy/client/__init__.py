@@ -31,7 +31,7 @@ from swarmpy.client.results import (
     Tokens,
     Written,
 )
-from swarmpy.client.selection import NodeFilter, ServiceFilter, TaskFilter
+from swarmpy.client.selection import ConfigFilter, NodeFilter, ServiceFilter, TaskFilter
 
 __all__ = [
     "BlockingClient",
@@ -39,6 +39,7 @@ __all__ = [
     "Changes",
     "Client",
     "ClusterInfo",
+    "ConfigFilter",
     "Initialised",
     "Joined",
     "ListedService",

@@ -9,7 +9,6 @@ from dataclasses import dataclass, field
 from typing import Any, Final, Protocol, TypeVar
 
 import grpc
-import tenacity
 
 from swarmpy.clock import Clock, SystemClock
 from swarmpy.errors import Code, SwarmError
@@ -18,6 +17,7 @@ from swarmpy.rpc.status import to_error
 
 DEFAULT_TIMEOUT_S: Final = 10.0
 PAGE_SIZE: Final = 1000
+FIRST_PAUSE_S: Final = 0.03
 
 Req = TypeVar("Req", contravariant=True)
 Res = TypeVar("Res", covariant=True)
@@ -68,7 +68,7 @@ class Caller:
                 raise refusals[-1] from error
 
         try:
-            return await self._retrying(limit_s)(attempt)
+            return await self._persist(attempt, limit_s)
         except SwarmError as error:
             # The last try may have had but a moment: an answer before it says why there is none.
             reasons = [refusal for refusal in refusals if refusal.code is not Code.DEADLINE_EXCEEDED]
@@ -88,7 +88,7 @@ class Caller:
         async def reachable() -> None:
             await self.check()
 
-        await self._retrying(limit_s)(reachable)
+        await self._persist(reachable, limit_s)
         call = open_call()
         try:
             async with asyncio.timeout(limit_s):
@@ -102,14 +102,26 @@ class Caller:
         finally:
             call.cancel()
 
-    def _retrying(self, limit_s: float) -> tenacity.AsyncRetrying:
-        return tenacity.AsyncRetrying(
+    async def _persist(self, attempt: Callable[[], Awaitable[T]], limit_s: float) -> T:
+        """Return what `attempt` returns, repeated for `limit_s` seconds while that can help."""
+        began_s = self.clock.monotonic()
+        try:
+            return await attempt()
+        except SwarmError as error:
+            left_s = limit_s - FIRST_PAUSE_S - (self.clock.monotonic() - began_s)
+            if not error.retryable or left_s <= 0:
+                raise
+        import tenacity  # here, as a command whose call is answered at once need not pay for the import
+
+        await self.clock.sleep(FIRST_PAUSE_S)
+        retrying = tenacity.AsyncRetrying(
             retry=tenacity.retry_if_exception(may_retry),
             wait=tenacity.wait_random_exponential(multiplier=0.05, max=1.0),
-            stop=tenacity.stop_before_delay(limit_s),
+            stop=tenacity.stop_before_delay(left_s),
             sleep=self.clock.sleep,
             reraise=True,
         )
+        return await retrying(attempt)
 
 
 def may_retry(error: BaseException) -> bool:

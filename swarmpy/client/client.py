@@ -13,6 +13,7 @@ from swarmpy.api.v1.node_pb2_grpc import LocalNodeStub
 from swarmpy.client import reach, streams
 from swarmpy.client.call import DEFAULT_TIMEOUT_S, Caller
 from swarmpy.client.cluster import ClusterCalls
+from swarmpy.client.configs import Configs
 from swarmpy.client.local import LocalNode
 from swarmpy.client.nodes import Nodes
 from swarmpy.client.paths import Sockets, sockets
@@ -50,6 +51,7 @@ class Client:
         self.nodes = Nodes(self._control, self._call)
         self.tasks = Tasks(self._control, self._call)
         self.cluster = ClusterCalls(self._control, self._call)
+        self.configs = Configs(self._control, self._call)
 
     @classmethod
     def connect(

@@ -8,6 +8,7 @@ import msgspec
 
 from swarmpy.model.base import Model
 from swarmpy.model.cluster import Cluster, JoinTokens
+from swarmpy.model.config import Config
 from swarmpy.model.node import Node, NodeDescription
 from swarmpy.model.service import Service
 from swarmpy.model.states import NodeRole
@@ -54,12 +55,13 @@ class ObjectKind(enum.IntEnum):
     NODE = 2
     SERVICE = 3
     TASK = 4
+    CONFIG = 5
 
 
 class Change(Model, frozen=True):
     """An object after a change; with `removed`, the last one there was."""
 
-    object: Cluster | Node | Service | Task
+    object: Cluster | Node | Service | Task | Config
     removed: bool = False
 
 

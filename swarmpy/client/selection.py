@@ -27,6 +27,14 @@ class NodeFilter(Model, frozen=True):
     availabilities: tuple[Availability, ...] = ()
 
 
+class ConfigFilter(Model, frozen=True):
+    """`ids` and `names` are prefixes; a label with an empty value only has to exist."""
+
+    ids: tuple[str, ...] = ()
+    names: tuple[str, ...] = ()
+    labels: dict[str, str] = msgspec.field(default_factory=dict)
+
+
 class TaskFilter(Model, frozen=True):
     """`ids` are prefixes, `service_ids` and `node_ids` full ids."""
 

@@ -11,6 +11,7 @@ from swarmpy.client.call import Caller
 from swarmpy.client.results import Change, Changes, LogBatch, LogLine, ObjectKind
 from swarmpy.errors import SwarmError
 from swarmpy.model.cluster import Cluster
+from swarmpy.model.config import Config
 from swarmpy.model.node import Node
 from swarmpy.model.service import Service
 from swarmpy.model.task import Task
@@ -81,6 +82,8 @@ def _change(message: pb.Change) -> Change:
             return Change(object=from_proto(message.node, Node), removed=message.removed)
         case "service":
             return Change(object=from_proto(message.service, Service), removed=message.removed)
+        case "config":
+            return Change(object=from_proto(message.config, Config), removed=message.removed)
         case _:
             return Change(object=from_proto(message.task, Task), removed=message.removed)
 

@@ -21,7 +21,7 @@ class JoinTokens(Model, frozen=True):
 
 
 class ClusterSpec(Model, frozen=True):
-    """The cluster's settings."""
+    """The cluster's settings. `remove_dead_managers_after_s` 0: never."""
 
     name: str = "default"
     labels: dict[str, str] = {}
@@ -30,10 +30,15 @@ class ClusterSpec(Model, frozen=True):
     node_cert_expiry_s: float = 90 * 86400.0
     snapshot_interval: int = 10_000
     keep_old_snapshots: int = 0
+    remove_dead_managers_after_s: float = 0.0
 
 
 class Cluster(Model, frozen=True):
-    """Writer: the API. `feature_level` is the lowest of the members; nothing above it is ever written."""
+    """Writer: the API; the leader's `members` loop and joining the last two.
+
+    `feature_level` is the lowest of the managers: nothing above it is ever written. `next_raft_id` is the member id
+    that the next manager gets.
+    """
 
     id: str
     spec: ClusterSpec = ClusterSpec()
@@ -43,3 +48,4 @@ class Cluster(Model, frozen=True):
     root_ca: RootCA = RootCA()
     join_tokens: JoinTokens = JoinTokens()
     feature_level: int = 1
+    next_raft_id: int = 2

@@ -48,16 +48,24 @@ class NodeDescription(Model, frozen=True):
 
 
 class ManagerStatus(Model, frozen=True):
-    """A manager's place in the consensus group."""
+    """A manager's place in the group that agrees. Writer: the leader's `members` loop, and joining.
+
+    `raft_id` is its member id in Raft, never used twice; a `learner` has no vote until it has caught up.
+    """
 
     raft_id: int = 0
     addr: str = ""
     leader: bool = False
     reachable: bool = False
+    learner: bool = False
+    feature_level: int = 1
 
 
 class Node(Model, frozen=True):
-    """Writers: `spec` the API; `description`, `state`, `message`, addresses and `boot_id` the dispatcher."""
+    """Writers: `spec` the API; `description`, `state`, `message`, addresses and `boot_id` the dispatcher.
+
+    `spec.role` says what the node is to be; `manager` says whether it is one.
+    """
 
     id: str
     spec: NodeSpec = NodeSpec()
@@ -71,6 +79,11 @@ class Node(Model, frozen=True):
     data_addr: str = ""
     boot_id: str = ""
     manager: ManagerStatus | None = None
+
+    @property
+    def role(self) -> NodeRole:
+        """What the node is told, and certified, to be: a manager until the others have let it go."""
+        return NodeRole.MANAGER if self.manager is not None else self.spec.role
 
     @property
     def name(self) -> str:

@@ -50,8 +50,8 @@ def to_error(failure: grpc.RpcError) -> SwarmError:
     details = (failure.details() if isinstance(failure, grpc.Call | grpc.aio.AioRpcError) else "") or str(failure)
     metadata = _trailing(failure)
     name = metadata.get(CODE_KEY, "")
-    if name == Code.NOT_LEADER:
-        return NotLeaderError(details, metadata.get(LEADER_KEY, ""))
+    if LEADER_KEY in metadata:
+        return NotLeaderError(details, metadata[LEADER_KEY])
     if name in _NAMES:
         return SwarmError(Code(name), details, retryable=metadata.get(RETRY_KEY) == "1")
     return SwarmError(_CODES.get(status, Code.INTERNAL), details)

@@ -1,15 +1,14 @@
 """Generic conversion between a struct of the model and the protobuf message of the same name.
 
-Fields agree by name (a test compares all of them), so one converter per struct is made once from its fields
-and kept; no conversion is written by hand. Both ways cost only the fields that differ from their defaults.
+Fields agree by name (a test compares all of them), so both ways go through plain data, dictionaries of fields, which
+msgspec and protobuf each read and write natively; no conversion is written by hand. Both ways cost only the fields
+that differ from their defaults.
 """
 
 from __future__ import annotations
 
-import enum
-import types
 import typing
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from functools import cache
 from typing import Any, TypeVar
 
@@ -22,23 +21,19 @@ from swarmpy.model.base import Model
 
 S = TypeVar("S", bound=Model)
 
-Setter = Callable[[Message, Any], None]
-Getter = Callable[[Any], Any]
+Fields = dict[str, Any]
+Reader = Callable[[Message], Fields]
+Part = Callable[[Any], Any]
 
 
 def to_proto(struct: Model) -> Message:
     """Return the message of the struct's own name, its fields set where they differ from the default."""
-    message = _message_type(type(struct))()
-    fill(message, struct)
-    return message
+    return _message_type(type(struct))(**msgspec.to_builtins(struct, builtin_types=(bytes,)))
 
 
 def fill(message: Message, struct: Model) -> None:
     """Set in `message` what `struct` holds beyond its defaults."""
-    for name, default, setter in _setters(type(struct)):
-        value = getattr(struct, name)
-        if value is not default and value != default:
-            setter(message, value)
+    message.MergeFrom(to_proto(struct))
 
 
 def from_proto(message: Message, struct_type: type[S]) -> S:
@@ -47,17 +42,7 @@ def from_proto(message: Message, struct_type: type[S]) -> S:
     A field that this version does not know was dropped by protobuf; a number outside an enumeration
     raises ValueError, which the RPC boundary reports as an invalid argument.
     """
-    getters = _getters(struct_type)
-    fields = _required(struct_type).copy()
-    for wire, value in message.ListFields():
-        getter = getters.get(wire.name)
-        if getter is not None:
-            fields[wire.name] = getter(value)
-    return struct_type(**fields)
-
-
-def to_protos(structs: Iterable[Model]) -> list[Message]:
-    return [to_proto(s) for s in structs]
+    return msgspec.convert(_reader(struct_type)(message), struct_type)
 
 
 def _message_type(struct_type: type[Model]) -> type[Message]:
@@ -65,92 +50,47 @@ def _message_type(struct_type: type[Model]) -> type[Message]:
 
 
 @cache
-def _setters(struct_type: type[Model]) -> tuple[tuple[str, Any, Setter], ...]:
-    """Return `(field, value that need not be sent, setter)` for each field.
+def _reader(struct_type: type[Model]) -> Reader:
+    """Return what gives a message's fields as plain data; those without a default are always there.
 
-    An explicit-presence field is sent unless it has the struct's default; None of it is never sent. For the
-    others the wire's zero and the struct's default are the same value, or this raises at first use.
+    The wire leaves zeros out, so an absent field that has no default was zero.
     """
-    descriptor = _message_type(struct_type).DESCRIPTOR
-    rows = []
+    wires = typing.cast("dict[str, FieldDescriptor]", _message_type(struct_type).DESCRIPTOR.fields_by_name)
+    zeros: Fields = {}
+    parts: dict[int, tuple[str, Part | None]] = {}
     for field in msgspec.structs.fields(struct_type):
-        wire = typing.cast(FieldDescriptor, descriptor.fields_by_name[field.name])
-        default = _default(field)
-        rows.append((field.name, default, _setter(field.name, wire)))
-    return tuple(rows)
+        wire = wires[field.name]
+        parts[wire.number] = (field.name, _part(wire, field.type))
+        if field.required:
+            zeros[field.name] = wire.default_value if wire.message_type is None else {}
+
+    def read(message: Message) -> Fields:
+        fields = zeros.copy()
+        for wire, value in message.ListFields():
+            # A number is cheaper to look up than a name, which protobuf makes anew.
+            name, part = parts[wire.number]
+            fields[name] = value if part is None else part(value)
+        return fields
+
+    return read
 
 
-def _default(field: msgspec.structs.FieldInfo) -> Any:
-    if field.default is not msgspec.NODEFAULT:
-        return field.default
-    if field.default_factory is not msgspec.NODEFAULT:
-        return field.default_factory()
-    return msgspec.NODEFAULT
-
-
-def _setter(name: str, wire: FieldDescriptor) -> Setter:
-    message_type = wire.message_type
-    if message_type is not None and message_type.GetOptions().map_entry:
-        return lambda message, value: getattr(message, name).update(value)
-    if wire.is_repeated:
-        if message_type is None:
-            return lambda message, value: getattr(message, name).extend(value)
-
-        def extend(message: Message, value: Iterable[Model]) -> None:
-            add = getattr(message, name).add
-            for item in value:
-                fill(add(), item)
-
-        return extend
-    if message_type is not None:
-
-        def nested(message: Message, value: Model) -> None:
-            inner = getattr(message, name)
-            inner.SetInParent()
-            fill(inner, value)
-
-        return nested
-    return lambda message, value: setattr(message, name, value)
-
-
-@cache
-def _required(struct_type: type[Model]) -> dict[str, Any]:
-    """Return zeros for the fields that have no default: the wire leaves their zeros out."""
-    hints = typing.get_type_hints(struct_type, _namespace())
-    required = [f.name for f in msgspec.structs.fields(struct_type) if f.required]
-    return {name: hints[name](0) if issubclass(hints[name], enum.Enum) else hints[name]() for name in required}
-
-
-@cache
-def _getters(struct_type: type[Model]) -> dict[str, Getter]:
-    hints = typing.get_type_hints(struct_type, _namespace())
-    return {f.name: _getter(hints[f.name]) for f in msgspec.structs.fields(struct_type)}
-
-
-def _getter(hint: Any) -> Getter:
-    if typing.get_origin(hint) is types.UnionType:
-        (hint,) = (arg for arg in typing.get_args(hint) if arg is not type(None))
-    origin = typing.get_origin(hint)
-    if origin is dict:
+def _part(wire: FieldDescriptor, hint: Any) -> Part | None:
+    """Return what makes plain data of a field's value; None for a scalar, which is plain data."""
+    if wire.message_type is None:
+        return _copy if wire.is_repeated else None
+    if typing.get_origin(hint) is dict:
         return dict
-    if origin is tuple:
-        item = typing.get_args(hint)[0]
-        if not _is_struct(item):
-            return tuple
-        return lambda values: tuple(from_proto(v, item) for v in values)
-    if _is_struct(hint):
-        return lambda value: from_proto(value, hint)
-    return typing.cast(Getter, hint)
+    (struct_type,) = (arg for arg in (hint, *typing.get_args(hint)) if _is_struct(arg))
+    read = _reader(struct_type)
+    if wire.is_repeated:
+        return lambda values: [read(value) for value in values]
+    return read
+
+
+def _copy(values: Any) -> Any:
+    return values[:]  # twice as fast as list(values)
 
 
 def _is_struct(hint: Any) -> bool:
     return isinstance(hint, type) and issubclass(hint, Model)
-
-
-@cache
-def _namespace() -> dict[str, Any]:
-    """Return every name that annotations of the model use: an heir's annotations may be of another module."""
-    from swarmpy.model import cluster, endpoints, node, service, spec, task
-
-    modules = (endpoints, spec, service, task, node, cluster)
-    return {name: value for module in modules for name, value in vars(module).items()}

@@ -99,6 +99,26 @@ class ControlStub:
                 request_serializer=swarmpy_dot_api_dot_v1_dot_control__pb2.RemoveServiceRequest.SerializeToString,
                 response_deserializer=swarmpy_dot_api_dot_v1_dot_control__pb2.RemoveServiceResponse.FromString,
                 _registered_method=True)
+        self.CreateConfig = channel.unary_unary(
+                '/swarmpy.api.v1.Control/CreateConfig',
+                request_serializer=swarmpy_dot_api_dot_v1_dot_control__pb2.CreateConfigRequest.SerializeToString,
+                response_deserializer=swarmpy_dot_api_dot_v1_dot_control__pb2.CreateConfigResponse.FromString,
+                _registered_method=True)
+        self.GetConfig = channel.unary_unary(
+                '/swarmpy.api.v1.Control/GetConfig',
+                request_serializer=swarmpy_dot_api_dot_v1_dot_control__pb2.GetConfigRequest.SerializeToString,
+                response_deserializer=swarmpy_dot_api_dot_v1_dot_control__pb2.GetConfigResponse.FromString,
+                _registered_method=True)
+        self.ListConfigs = channel.unary_unary(
+                '/swarmpy.api.v1.Control/ListConfigs',
+                request_serializer=swarmpy_dot_api_dot_v1_dot_control__pb2.ListConfigsRequest.SerializeToString,
+                response_deserializer=swarmpy_dot_api_dot_v1_dot_control__pb2.ListConfigsResponse.FromString,
+                _registered_method=True)
+        self.RemoveConfig = channel.unary_unary(
+                '/swarmpy.api.v1.Control/RemoveConfig',
+                request_serializer=swarmpy_dot_api_dot_v1_dot_control__pb2.RemoveConfigRequest.SerializeToString,
+                response_deserializer=swarmpy_dot_api_dot_v1_dot_control__pb2.RemoveConfigResponse.FromString,
+                _registered_method=True)
         self.ListTasks = channel.unary_unary(
                 '/swarmpy.api.v1.Control/ListTasks',
                 request_serializer=swarmpy_dot_api_dot_v1_dot_control__pb2.ListTasksRequest.SerializeToString,
@@ -108,6 +128,16 @@ class ControlStub:
                 '/swarmpy.api.v1.Control/GetTask',
                 request_serializer=swarmpy_dot_api_dot_v1_dot_control__pb2.GetTaskRequest.SerializeToString,
                 response_deserializer=swarmpy_dot_api_dot_v1_dot_control__pb2.GetTaskResponse.FromString,
+                _registered_method=True)
+        self.GetConsensus = channel.unary_unary(
+                '/swarmpy.api.v1.Control/GetConsensus',
+                request_serializer=swarmpy_dot_api_dot_v1_dot_control__pb2.GetConsensusRequest.SerializeToString,
+                response_deserializer=swarmpy_dot_api_dot_v1_dot_control__pb2.GetConsensusResponse.FromString,
+                _registered_method=True)
+        self.SaveSnapshot = channel.unary_stream(
+                '/swarmpy.api.v1.Control/SaveSnapshot',
+                request_serializer=swarmpy_dot_api_dot_v1_dot_control__pb2.SaveSnapshotRequest.SerializeToString,
+                response_deserializer=swarmpy_dot_api_dot_v1_dot_control__pb2.SaveSnapshotResponse.FromString,
                 _registered_method=True)
         self.Watch = channel.unary_stream(
                 '/swarmpy.api.v1.Control/Watch',
@@ -202,6 +232,30 @@ class ControlServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def CreateConfig(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetConfig(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListConfigs(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RemoveConfig(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def ListTasks(self, request, context):
         """Missing associated documentation comment in .proto file."""
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -210,6 +264,20 @@ class ControlServicer:
 
     def GetTask(self, request, context):
         """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetConsensus(self, request, context):
+        """How the managers agree: answered by the manager that is asked, with a quorum or without.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def SaveSnapshot(self, request, context):
+        """The whole state as one file, of the moment of the call; the chunks together are the file.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
@@ -296,6 +364,26 @@ def add_ControlServicer_to_server(servicer, server):
                     request_deserializer=swarmpy_dot_api_dot_v1_dot_control__pb2.RemoveServiceRequest.FromString,
                     response_serializer=swarmpy_dot_api_dot_v1_dot_control__pb2.RemoveServiceResponse.SerializeToString,
             ),
+            'CreateConfig': grpc.unary_unary_rpc_method_handler(
+                    servicer.CreateConfig,
+                    request_deserializer=swarmpy_dot_api_dot_v1_dot_control__pb2.CreateConfigRequest.FromString,
+                    response_serializer=swarmpy_dot_api_dot_v1_dot_control__pb2.CreateConfigResponse.SerializeToString,
+            ),
+            'GetConfig': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetConfig,
+                    request_deserializer=swarmpy_dot_api_dot_v1_dot_control__pb2.GetConfigRequest.FromString,
+                    response_serializer=swarmpy_dot_api_dot_v1_dot_control__pb2.GetConfigResponse.SerializeToString,
+            ),
+            'ListConfigs': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListConfigs,
+                    request_deserializer=swarmpy_dot_api_dot_v1_dot_control__pb2.ListConfigsRequest.FromString,
+                    response_serializer=swarmpy_dot_api_dot_v1_dot_control__pb2.ListConfigsResponse.SerializeToString,
+            ),
+            'RemoveConfig': grpc.unary_unary_rpc_method_handler(
+                    servicer.RemoveConfig,
+                    request_deserializer=swarmpy_dot_api_dot_v1_dot_control__pb2.RemoveConfigRequest.FromString,
+                    response_serializer=swarmpy_dot_api_dot_v1_dot_control__pb2.RemoveConfigResponse.SerializeToString,
+            ),
             'ListTasks': grpc.unary_unary_rpc_method_handler(
                     servicer.ListTasks,
                     request_deserializer=swarmpy_dot_api_dot_v1_dot_control__pb2.ListTasksRequest.FromString,
@@ -305,6 +393,16 @@ def add_ControlServicer_to_server(servicer, server):
                     servicer.GetTask,
                     request_deserializer=swarmpy_dot_api_dot_v1_dot_control__pb2.GetTaskRequest.FromString,
                     response_serializer=swarmpy_dot_api_dot_v1_dot_control__pb2.GetTaskResponse.SerializeToString,
+            ),
+            'GetConsensus': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetConsensus,
+                    request_deserializer=swarmpy_dot_api_dot_v1_dot_control__pb2.GetConsensusRequest.FromString,
+                    response_serializer=swarmpy_dot_api_dot_v1_dot_control__pb2.GetConsensusResponse.SerializeToString,
+            ),
+            'SaveSnapshot': grpc.unary_stream_rpc_method_handler(
+                    servicer.SaveSnapshot,
+                    request_deserializer=swarmpy_dot_api_dot_v1_dot_control__pb2.SaveSnapshotRequest.FromString,
+                    response_serializer=swarmpy_dot_api_dot_v1_dot_control__pb2.SaveSnapshotResponse.SerializeToString,
             ),
             'Watch': grpc.unary_stream_rpc_method_handler(
                     servicer.Watch,
@@ -679,6 +777,114 @@ class Control:
             _registered_method=True)
 
     @staticmethod
+    def CreateConfig(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/swarmpy.api.v1.Control/CreateConfig',
+            swarmpy_dot_api_dot_v1_dot_control__pb2.CreateConfigRequest.SerializeToString,
+            swarmpy_dot_api_dot_v1_dot_control__pb2.CreateConfigResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetConfig(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/swarmpy.api.v1.Control/GetConfig',
+            swarmpy_dot_api_dot_v1_dot_control__pb2.GetConfigRequest.SerializeToString,
+            swarmpy_dot_api_dot_v1_dot_control__pb2.GetConfigResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListConfigs(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/swarmpy.api.v1.Control/ListConfigs',
+            swarmpy_dot_api_dot_v1_dot_control__pb2.ListConfigsRequest.SerializeToString,
+            swarmpy_dot_api_dot_v1_dot_control__pb2.ListConfigsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RemoveConfig(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/swarmpy.api.v1.Control/RemoveConfig',
+            swarmpy_dot_api_dot_v1_dot_control__pb2.RemoveConfigRequest.SerializeToString,
+            swarmpy_dot_api_dot_v1_dot_control__pb2.RemoveConfigResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
     def ListTasks(request,
             target,
             options=(),
@@ -722,6 +928,60 @@ class Control:
             '/swarmpy.api.v1.Control/GetTask',
             swarmpy_dot_api_dot_v1_dot_control__pb2.GetTaskRequest.SerializeToString,
             swarmpy_dot_api_dot_v1_dot_control__pb2.GetTaskResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetConsensus(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/swarmpy.api.v1.Control/GetConsensus',
+            swarmpy_dot_api_dot_v1_dot_control__pb2.GetConsensusRequest.SerializeToString,
+            swarmpy_dot_api_dot_v1_dot_control__pb2.GetConsensusResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SaveSnapshot(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/swarmpy.api.v1.Control/SaveSnapshot',
+            swarmpy_dot_api_dot_v1_dot_control__pb2.SaveSnapshotRequest.SerializeToString,
+            swarmpy_dot_api_dot_v1_dot_control__pb2.SaveSnapshotResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -48,8 +48,16 @@ class ControlStub:
     ListServices: _grpc.UnaryUnaryMultiCallable[_control_pb2.ListServicesRequest, _control_pb2.ListServicesResponse]
     UpdateService: _grpc.UnaryUnaryMultiCallable[_control_pb2.UpdateServiceRequest, _control_pb2.UpdateServiceResponse]
     RemoveService: _grpc.UnaryUnaryMultiCallable[_control_pb2.RemoveServiceRequest, _control_pb2.RemoveServiceResponse]
+    CreateConfig: _grpc.UnaryUnaryMultiCallable[_control_pb2.CreateConfigRequest, _control_pb2.CreateConfigResponse]
+    GetConfig: _grpc.UnaryUnaryMultiCallable[_control_pb2.GetConfigRequest, _control_pb2.GetConfigResponse]
+    ListConfigs: _grpc.UnaryUnaryMultiCallable[_control_pb2.ListConfigsRequest, _control_pb2.ListConfigsResponse]
+    RemoveConfig: _grpc.UnaryUnaryMultiCallable[_control_pb2.RemoveConfigRequest, _control_pb2.RemoveConfigResponse]
     ListTasks: _grpc.UnaryUnaryMultiCallable[_control_pb2.ListTasksRequest, _control_pb2.ListTasksResponse]
     GetTask: _grpc.UnaryUnaryMultiCallable[_control_pb2.GetTaskRequest, _control_pb2.GetTaskResponse]
+    GetConsensus: _grpc.UnaryUnaryMultiCallable[_control_pb2.GetConsensusRequest, _control_pb2.GetConsensusResponse]
+    """How the managers agree: answered by the manager that is asked, with a quorum or without."""
+    SaveSnapshot: _grpc.UnaryStreamMultiCallable[_control_pb2.SaveSnapshotRequest, _control_pb2.SaveSnapshotResponse]
+    """The whole state as one file, of the moment of the call; the chunks together are the file."""
     Watch: _grpc.UnaryStreamMultiCallable[_control_pb2.WatchRequest, _control_pb2.WatchResponse]
     """Changes from `since` on, in commit order; the first answer is sent at once and tells the revision reached."""
     Logs: _grpc.UnaryStreamMultiCallable[_control_pb2.LogsRequest, _control_pb2.LogsResponse]
@@ -71,8 +79,16 @@ class ControlAsyncStub(ControlStub):
     ListServices: _aio.UnaryUnaryMultiCallable[_control_pb2.ListServicesRequest, _control_pb2.ListServicesResponse]  # type: ignore[assignment]
     UpdateService: _aio.UnaryUnaryMultiCallable[_control_pb2.UpdateServiceRequest, _control_pb2.UpdateServiceResponse]  # type: ignore[assignment]
     RemoveService: _aio.UnaryUnaryMultiCallable[_control_pb2.RemoveServiceRequest, _control_pb2.RemoveServiceResponse]  # type: ignore[assignment]
+    CreateConfig: _aio.UnaryUnaryMultiCallable[_control_pb2.CreateConfigRequest, _control_pb2.CreateConfigResponse]  # type: ignore[assignment]
+    GetConfig: _aio.UnaryUnaryMultiCallable[_control_pb2.GetConfigRequest, _control_pb2.GetConfigResponse]  # type: ignore[assignment]
+    ListConfigs: _aio.UnaryUnaryMultiCallable[_control_pb2.ListConfigsRequest, _control_pb2.ListConfigsResponse]  # type: ignore[assignment]
+    RemoveConfig: _aio.UnaryUnaryMultiCallable[_control_pb2.RemoveConfigRequest, _control_pb2.RemoveConfigResponse]  # type: ignore[assignment]
     ListTasks: _aio.UnaryUnaryMultiCallable[_control_pb2.ListTasksRequest, _control_pb2.ListTasksResponse]  # type: ignore[assignment]
     GetTask: _aio.UnaryUnaryMultiCallable[_control_pb2.GetTaskRequest, _control_pb2.GetTaskResponse]  # type: ignore[assignment]
+    GetConsensus: _aio.UnaryUnaryMultiCallable[_control_pb2.GetConsensusRequest, _control_pb2.GetConsensusResponse]  # type: ignore[assignment]
+    """How the managers agree: answered by the manager that is asked, with a quorum or without."""
+    SaveSnapshot: _aio.UnaryStreamMultiCallable[_control_pb2.SaveSnapshotRequest, _control_pb2.SaveSnapshotResponse]  # type: ignore[assignment]
+    """The whole state as one file, of the moment of the call; the chunks together are the file."""
     Watch: _aio.UnaryStreamMultiCallable[_control_pb2.WatchRequest, _control_pb2.WatchResponse]  # type: ignore[assignment]
     """Changes from `since` on, in commit order; the first answer is sent at once and tells the revision reached."""
     Logs: _aio.UnaryStreamMultiCallable[_control_pb2.LogsRequest, _control_pb2.LogsResponse]  # type: ignore[assignment]
@@ -171,6 +187,34 @@ class ControlServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_control_pb2.RemoveServiceResponse, _abc.Awaitable[_control_pb2.RemoveServiceResponse]]: ...
 
     @_abc_1.abstractmethod
+    def CreateConfig(
+        self,
+        request: _control_pb2.CreateConfigRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_control_pb2.CreateConfigResponse, _abc.Awaitable[_control_pb2.CreateConfigResponse]]: ...
+
+    @_abc_1.abstractmethod
+    def GetConfig(
+        self,
+        request: _control_pb2.GetConfigRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_control_pb2.GetConfigResponse, _abc.Awaitable[_control_pb2.GetConfigResponse]]: ...
+
+    @_abc_1.abstractmethod
+    def ListConfigs(
+        self,
+        request: _control_pb2.ListConfigsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_control_pb2.ListConfigsResponse, _abc.Awaitable[_control_pb2.ListConfigsResponse]]: ...
+
+    @_abc_1.abstractmethod
+    def RemoveConfig(
+        self,
+        request: _control_pb2.RemoveConfigRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_control_pb2.RemoveConfigResponse, _abc.Awaitable[_control_pb2.RemoveConfigResponse]]: ...
+
+    @_abc_1.abstractmethod
     def ListTasks(
         self,
         request: _control_pb2.ListTasksRequest,
@@ -183,6 +227,22 @@ class ControlServicer(metaclass=_abc_1.ABCMeta):
         request: _control_pb2.GetTaskRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_control_pb2.GetTaskResponse, _abc.Awaitable[_control_pb2.GetTaskResponse]]: ...
+
+    @_abc_1.abstractmethod
+    def GetConsensus(
+        self,
+        request: _control_pb2.GetConsensusRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_control_pb2.GetConsensusResponse, _abc.Awaitable[_control_pb2.GetConsensusResponse]]:
+        """How the managers agree: answered by the manager that is asked, with a quorum or without."""
+
+    @_abc_1.abstractmethod
+    def SaveSnapshot(
+        self,
+        request: _control_pb2.SaveSnapshotRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_control_pb2.SaveSnapshotResponse], _abc.AsyncIterator[_control_pb2.SaveSnapshotResponse]]:
+        """The whole state as one file, of the moment of the call; the chunks together are the file."""
 
     @_abc_1.abstractmethod
     def Watch(

@@ -76,6 +76,7 @@ class ManagerMessage(_message.Message):
     STATUS_ACK_FIELD_NUMBER: _builtins.int
     LOG_SUBSCRIPTION_FIELD_NUMBER: _builtins.int
     MANAGERS_FIELD_NUMBER: _builtins.int
+    NODE_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def welcome(self) -> Global___Welcome:
         """first, once"""
@@ -92,6 +93,8 @@ class ManagerMessage(_message.Message):
     def log_subscription(self) -> Global___LogSubscription: ...
     @_builtins.property
     def managers(self) -> Global___ManagerList: ...
+    @_builtins.property
+    def node(self) -> Global___NodeUpdate: ...
     def __init__(
         self,
         *,
@@ -102,12 +105,13 @@ class ManagerMessage(_message.Message):
         status_ack: Global___StatusAck | None = ...,
         log_subscription: Global___LogSubscription | None = ...,
         managers: Global___ManagerList | None = ...,
+        node: Global___NodeUpdate | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["assignments", b"assignments", "drain", b"drain", "endpoints", b"endpoints", "log_subscription", b"log_subscription", "managers", b"managers", "message", b"message", "status_ack", b"status_ack", "welcome", b"welcome"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["assignments", b"assignments", "drain", b"drain", "endpoints", b"endpoints", "log_subscription", b"log_subscription", "managers", b"managers", "message", b"message", "node", b"node", "status_ack", b"status_ack", "welcome", b"welcome"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["assignments", b"assignments", "drain", b"drain", "endpoints", b"endpoints", "log_subscription", b"log_subscription", "managers", b"managers", "message", b"message", "status_ack", b"status_ack", "welcome", b"welcome"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["assignments", b"assignments", "drain", b"drain", "endpoints", b"endpoints", "log_subscription", b"log_subscription", "managers", b"managers", "message", b"message", "node", b"node", "status_ack", b"status_ack", "welcome", b"welcome"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_message: _TypeAlias = _typing.Literal["welcome", "assignments", "endpoints", "drain", "status_ack", "log_subscription", "managers"]  # noqa: Y015
+    _WhichOneofReturnType_message: _TypeAlias = _typing.Literal["welcome", "assignments", "endpoints", "drain", "status_ack", "log_subscription", "managers", "node"]  # noqa: Y015
     _WhichOneofArgType_message: _TypeAlias = _typing.Literal["message", b"message"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_message) -> _WhichOneofReturnType_message | None: ...
 
@@ -125,11 +129,14 @@ class Hello(_message.Message):
     BOOT_ID_FIELD_NUMBER: _builtins.int
     REPORTS_FIELD_NUMBER: _builtins.int
     ENDPOINTS_APPLIED_FIELD_NUMBER: _builtins.int
+    MANAGER_ADDR_FIELD_NUMBER: _builtins.int
     protocol_min: _builtins.int
     protocol_max: _builtins.int
     addr: _builtins.str
     data_addr: _builtins.str
     boot_id: _builtins.str
+    manager_addr: _builtins.str
+    """host:port of this node's manager, where it runs one"""
     @_builtins.property
     def description(self) -> _types_pb2.NodeDescription: ...
     @_builtins.property
@@ -149,10 +156,11 @@ class Hello(_message.Message):
         boot_id: _builtins.str = ...,
         reports: _abc.Iterable[Global___TaskReport] | None = ...,
         endpoints_applied: Global___EndpointsApplied | None = ...,
+        manager_addr: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["description", b"description", "endpoints_applied", b"endpoints_applied"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["addr", b"addr", "boot_id", b"boot_id", "data_addr", b"data_addr", "description", b"description", "endpoints_applied", b"endpoints_applied", "protocol_max", b"protocol_max", "protocol_min", b"protocol_min", "reports", b"reports"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["addr", b"addr", "boot_id", b"boot_id", "data_addr", b"data_addr", "description", b"description", "endpoints_applied", b"endpoints_applied", "manager_addr", b"manager_addr", "protocol_max", b"protocol_max", "protocol_min", b"protocol_min", "reports", b"reports"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -211,6 +219,27 @@ class ManagerList(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ManagerList: _TypeAlias = ManagerList  # noqa: Y015
+
+@_typing.final
+class NodeUpdate(_message.Message):
+    """What the cluster says of this node: after the welcome, and whenever it changes."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ROLE_FIELD_NUMBER: _builtins.int
+    role: _types_pb2.NodeRole.ValueType
+    def __init__(
+        self,
+        *,
+        role: _types_pb2.NodeRole.ValueType = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["role", b"role"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___NodeUpdate: _TypeAlias = NodeUpdate  # noqa: Y015
 
 @_typing.final
 class Heartbeat(_message.Message):

@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from swarmpy.api.v1 import types_pb2 as swarmpy_dot_api_dot_v1_dot_types__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19swarmpy/api/v1/node.proto\x12\x0eswarmpy.api.v1\x1a\x1aswarmpy/api/v1/types.proto\"\r\n\x0bInfoRequest\"\x88\x03\n\x0cInfoResponse\x12\x0f\n\x07node_id\x18\x01 \x01(\t\x12\x12\n\ncluster_id\x18\x02 \x01(\t\x12&\n\x04role\x18\x03 \x01(\x0e\x32\x18.swarmpy.api.v1.NodeRole\x12\r\n\x05state\x18\x04 \x01(\t\x12\r\n\x05\x65rror\x18\x05 \x01(\t\x12\x0c\n\x04\x61\x64\x64r\x18\x06 \x01(\t\x12\x11\n\tdata_addr\x18\x07 \x01(\t\x12\x10\n\x08managers\x18\x08 \x03(\t\x12\x34\n\x0b\x64\x65scription\x18\t \x01(\x0b\x32\x1f.swarmpy.api.v1.NodeDescription\x12\x10\n\x08\x64ns_addr\x18\n \x01(\t\x12\x14\n\x0cmetrics_addr\x18\x0b \x01(\t\x12:\n\x07missing\x18\x0c \x03(\x0b\x32).swarmpy.api.v1.InfoResponse.MissingEntry\x12\x10\n\x08problems\x18\r \x03(\t\x1a.\n\x0cMissingEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\xc5\x01\n\x0bInitRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x16\n\x0e\x61\x64vertise_addr\x18\x02 \x01(\t\x12\x13\n\x0blisten_addr\x18\x03 \x01(\t\x12\x16\n\x0e\x64\x61ta_path_addr\x18\x04 \x01(\t\x12\x32\n\x0c\x61vailability\x18\x05 \x01(\x0e\x32\x1c.swarmpy.api.v1.Availability\x12)\n\x04spec\x18\x06 \x01(\x0b\x32\x1b.swarmpy.api.v1.ClusterSpec\"W\n\x0cInitResponse\x12\x0f\n\x07node_id\x18\x01 \x01(\t\x12\x12\n\ncluster_id\x18\x02 \x01(\t\x12\x14\n\x0cworker_token\x18\x03 \x01(\t\x12\x0c\n\x04\x61\x64\x64r\x18\x04 \x01(\t\"\xd1\x01\n\x0bJoinRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x13\n\x0bremote_addr\x18\x02 \x01(\t\x12\x11\n\tjoin_addr\x18\x03 \x01(\t\x12\r\n\x05token\x18\x04 \x01(\t\x12\x16\n\x0e\x61\x64vertise_addr\x18\x05 \x01(\t\x12\x13\n\x0blisten_addr\x18\x06 \x01(\t\x12\x16\n\x0e\x64\x61ta_path_addr\x18\x07 \x01(\t\x12\x32\n\x0c\x61vailability\x18\x08 \x01(\x0e\x32\x1c.swarmpy.api.v1.Availability\"G\n\x0cJoinResponse\x12\x0f\n\x07node_id\x18\x01 \x01(\t\x12&\n\x04role\x18\x02 \x01(\x0e\x32\x18.swarmpy.api.v1.NodeRole\"1\n\x0cLeaveRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\r\n\x05\x66orce\x18\x02 \x01(\x08\"\x0f\n\rLeaveResponse\"*\n\x17RenewCertificateRequest\x12\x0f\n\x07\x63sr_pem\x18\x01 \x01(\x0c\"\x97\x01\n\x10\x42ootstrapRequest\x12\x32\n\x08get_root\x18\x01 \x01(\x0b\x32\x1e.swarmpy.api.v1.GetRootRequestH\x00\x12\x44\n\x11issue_certificate\x18\x02 \x01(\x0b\x32\'.swarmpy.api.v1.IssueCertificateRequestH\x00\x42\t\n\x07request\"\xc2\x01\n\x11\x42ootstrapResponse\x12/\n\x04root\x18\x01 \x01(\x0b\x32\x1f.swarmpy.api.v1.GetRootResponseH\x00\x12?\n\x0b\x63\x65rtificate\x18\x02 \x01(\x0b\x32(.swarmpy.api.v1.IssueCertificateResponseH\x00\x12/\n\x05\x65rror\x18\x03 \x01(\x0b\x32\x1e.swarmpy.api.v1.BootstrapErrorH\x00\x42\n\n\x08response\"\x10\n\x0eGetRootRequest\"#\n\x0fGetRootResponse\x12\x10\n\x08root_pem\x18\x01 \x01(\x0c\"\x93\x01\n\x17IssueCertificateRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\r\n\x05token\x18\x02 \x01(\t\x12\x0f\n\x07\x63sr_pem\x18\x03 \x01(\x0c\x12\x32\n\x0c\x61vailability\x18\x04 \x01(\x0e\x32\x1c.swarmpy.api.v1.Availability\x12\x10\n\x08hostname\x18\x05 \x01(\t\"\x92\x01\n\x18IssueCertificateResponse\x12\x17\n\x0f\x63\x65rtificate_pem\x18\x01 \x01(\x0c\x12\x10\n\x08root_pem\x18\x02 \x01(\x0c\x12\x0f\n\x07node_id\x18\x03 \x01(\t\x12\x12\n\ncluster_id\x18\x04 \x01(\t\x12&\n\x04role\x18\x05 \x01(\x0e\x32\x18.swarmpy.api.v1.NodeRole\"/\n\x0e\x42ootstrapError\x12\x0c\n\x04\x63ode\x18\x01 \x01(\t\x12\x0f\n\x07message\x18\x02 \x01(\t\"\x0f\n\rHealthRequest\"f\n\x0eHealthResponse\x12\x0f\n\x07serving\x18\x01 \x01(\x08\x12\x0e\n\x06leader\x18\x02 \x01(\x08\x12\x0c\n\x04term\x18\x03 \x01(\x03\x12\x10\n\x08revision\x18\x04 \x01(\x03\x12\x13\n\x0bleader_addr\x18\x05 \x01(\t2\x9a\x02\n\tLocalNode\x12\x41\n\x04Info\x12\x1b.swarmpy.api.v1.InfoRequest\x1a\x1c.swarmpy.api.v1.InfoResponse\x12\x41\n\x04Init\x12\x1b.swarmpy.api.v1.InitRequest\x1a\x1c.swarmpy.api.v1.InitResponse\x12\x41\n\x04Join\x12\x1b.swarmpy.api.v1.JoinRequest\x1a\x1c.swarmpy.api.v1.JoinResponse\x12\x44\n\x05Leave\x12\x1c.swarmpy.api.v1.LeaveRequest\x1a\x1d.swarmpy.api.v1.LeaveResponse2k\n\x02\x43\x41\x12\x65\n\x10RenewCertificate\x12\'.swarmpy.api.v1.RenewCertificateRequest\x1a(.swarmpy.api.v1.IssueCertificateResponse2P\n\x06Health\x12\x46\n\x05\x43heck\x12\x1d.swarmpy.api.v1.HealthRequest\x1a\x1e.swarmpy.api.v1.HealthResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19swarmpy/api/v1/node.proto\x12\x0eswarmpy.api.v1\x1a\x1aswarmpy/api/v1/types.proto\"\r\n\x0bInfoRequest\"\x88\x03\n\x0cInfoResponse\x12\x0f\n\x07node_id\x18\x01 \x01(\t\x12\x12\n\ncluster_id\x18\x02 \x01(\t\x12&\n\x04role\x18\x03 \x01(\x0e\x32\x18.swarmpy.api.v1.NodeRole\x12\r\n\x05state\x18\x04 \x01(\t\x12\r\n\x05\x65rror\x18\x05 \x01(\t\x12\x0c\n\x04\x61\x64\x64r\x18\x06 \x01(\t\x12\x11\n\tdata_addr\x18\x07 \x01(\t\x12\x10\n\x08managers\x18\x08 \x03(\t\x12\x34\n\x0b\x64\x65scription\x18\t \x01(\x0b\x32\x1f.swarmpy.api.v1.NodeDescription\x12\x10\n\x08\x64ns_addr\x18\n \x01(\t\x12\x14\n\x0cmetrics_addr\x18\x0b \x01(\t\x12:\n\x07missing\x18\x0c \x03(\x0b\x32).swarmpy.api.v1.InfoResponse.MissingEntry\x12\x10\n\x08problems\x18\r \x03(\t\x1a.\n\x0cMissingEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\xc5\x01\n\x0bInitRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x16\n\x0e\x61\x64vertise_addr\x18\x02 \x01(\t\x12\x13\n\x0blisten_addr\x18\x03 \x01(\t\x12\x16\n\x0e\x64\x61ta_path_addr\x18\x04 \x01(\t\x12\x32\n\x0c\x61vailability\x18\x05 \x01(\x0e\x32\x1c.swarmpy.api.v1.Availability\x12)\n\x04spec\x18\x06 \x01(\x0b\x32\x1b.swarmpy.api.v1.ClusterSpec\"W\n\x0cInitResponse\x12\x0f\n\x07node_id\x18\x01 \x01(\t\x12\x12\n\ncluster_id\x18\x02 \x01(\t\x12\x14\n\x0cworker_token\x18\x03 \x01(\t\x12\x0c\n\x04\x61\x64\x64r\x18\x04 \x01(\t\"\xd1\x01\n\x0bJoinRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x13\n\x0bremote_addr\x18\x02 \x01(\t\x12\x11\n\tjoin_addr\x18\x03 \x01(\t\x12\r\n\x05token\x18\x04 \x01(\t\x12\x16\n\x0e\x61\x64vertise_addr\x18\x05 \x01(\t\x12\x13\n\x0blisten_addr\x18\x06 \x01(\t\x12\x16\n\x0e\x64\x61ta_path_addr\x18\x07 \x01(\t\x12\x32\n\x0c\x61vailability\x18\x08 \x01(\x0e\x32\x1c.swarmpy.api.v1.Availability\"G\n\x0cJoinResponse\x12\x0f\n\x07node_id\x18\x01 \x01(\t\x12&\n\x04role\x18\x02 \x01(\x0e\x32\x18.swarmpy.api.v1.NodeRole\"1\n\x0cLeaveRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\r\n\x05\x66orce\x18\x02 \x01(\x08\"\x0f\n\rLeaveResponse\"E\n\x16\x46orceNewClusterRequest\x12\x16\n\x0e\x61\x64vertise_addr\x18\x01 \x01(\t\x12\x13\n\x0blisten_addr\x18\x02 \x01(\t\"L\n\x17\x46orceNewClusterResponse\x12\x0f\n\x07node_id\x18\x01 \x01(\t\x12\x12\n\ncluster_id\x18\x02 \x01(\t\x12\x0c\n\x04kept\x18\x03 \x03(\t\"L\n\x0eRestoreRequest\x12\r\n\x05\x63hunk\x18\x01 \x01(\x0c\x12\x16\n\x0e\x61\x64vertise_addr\x18\x02 \x01(\t\x12\x13\n\x0blisten_addr\x18\x03 \x01(\t\"R\n\x0fRestoreResponse\x12\x0f\n\x07node_id\x18\x01 \x01(\t\x12\x12\n\ncluster_id\x18\x02 \x01(\t\x12\x0c\n\x04\x61\x64\x64r\x18\x03 \x01(\t\x12\x0c\n\x04kept\x18\x04 \x03(\t\"*\n\x17RenewCertificateRequest\x12\x0f\n\x07\x63sr_pem\x18\x01 \x01(\x0c\"\x97\x01\n\x10\x42ootstrapRequest\x12\x32\n\x08get_root\x18\x01 \x01(\x0b\x32\x1e.swarmpy.api.v1.GetRootRequestH\x00\x12\x44\n\x11issue_certificate\x18\x02 \x01(\x0b\x32\'.swarmpy.api.v1.IssueCertificateRequestH\x00\x42\t\n\x07request\"\xc2\x01\n\x11\x42ootstrapResponse\x12/\n\x04root\x18\x01 \x01(\x0b\x32\x1f.swarmpy.api.v1.GetRootResponseH\x00\x12?\n\x0b\x63\x65rtificate\x18\x02 \x01(\x0b\x32(.swarmpy.api.v1.IssueCertificateResponseH\x00\x12/\n\x05\x65rror\x18\x03 \x01(\x0b\x32\x1e.swarmpy.api.v1.BootstrapErrorH\x00\x42\n\n\x08response\"\x10\n\x0eGetRootRequest\"#\n\x0fGetRootResponse\x12\x10\n\x08root_pem\x18\x01 \x01(\x0c\"\x93\x01\n\x17IssueCertificateRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\r\n\x05token\x18\x02 \x01(\t\x12\x0f\n\x07\x63sr_pem\x18\x03 \x01(\x0c\x12\x32\n\x0c\x61vailability\x18\x04 \x01(\x0e\x32\x1c.swarmpy.api.v1.Availability\x12\x10\n\x08hostname\x18\x05 \x01(\t\"\x92\x01\n\x18IssueCertificateResponse\x12\x17\n\x0f\x63\x65rtificate_pem\x18\x01 \x01(\x0c\x12\x10\n\x08root_pem\x18\x02 \x01(\x0c\x12\x0f\n\x07node_id\x18\x03 \x01(\t\x12\x12\n\ncluster_id\x18\x04 \x01(\t\x12&\n\x04role\x18\x05 \x01(\x0e\x32\x18.swarmpy.api.v1.NodeRole\"/\n\x0e\x42ootstrapError\x12\x0c\n\x04\x63ode\x18\x01 \x01(\t\x12\x0f\n\x07message\x18\x02 \x01(\t\"\x0f\n\rHealthRequest\"f\n\x0eHealthResponse\x12\x0f\n\x07serving\x18\x01 \x01(\x08\x12\x0e\n\x06leader\x18\x02 \x01(\x08\x12\x0c\n\x04term\x18\x03 \x01(\x03\x12\x10\n\x08revision\x18\x04 \x01(\x03\x12\x13\n\x0bleader_addr\x18\x05 \x01(\t2\xcc\x03\n\tLocalNode\x12\x41\n\x04Info\x12\x1b.swarmpy.api.v1.InfoRequest\x1a\x1c.swarmpy.api.v1.InfoResponse\x12\x41\n\x04Init\x12\x1b.swarmpy.api.v1.InitRequest\x1a\x1c.swarmpy.api.v1.InitResponse\x12\x41\n\x04Join\x12\x1b.swarmpy.api.v1.JoinRequest\x1a\x1c.swarmpy.api.v1.JoinResponse\x12\x44\n\x05Leave\x12\x1c.swarmpy.api.v1.LeaveRequest\x1a\x1d.swarmpy.api.v1.LeaveResponse\x12\x62\n\x0f\x46orceNewCluster\x12&.swarmpy.api.v1.ForceNewClusterRequest\x1a\'.swarmpy.api.v1.ForceNewClusterResponse\x12L\n\x07Restore\x12\x1e.swarmpy.api.v1.RestoreRequest\x1a\x1f.swarmpy.api.v1.RestoreResponse(\x01\x32k\n\x02\x43\x41\x12\x65\n\x10RenewCertificate\x12\'.swarmpy.api.v1.RenewCertificateRequest\x1a(.swarmpy.api.v1.IssueCertificateResponse2P\n\x06Health\x12\x46\n\x05\x43heck\x12\x1d.swarmpy.api.v1.HealthRequest\x1a\x1e.swarmpy.api.v1.HealthResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -52,30 +52,38 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_LEAVEREQUEST']._serialized_end=1106
   _globals['_LEAVERESPONSE']._serialized_start=1108
   _globals['_LEAVERESPONSE']._serialized_end=1123
-  _globals['_RENEWCERTIFICATEREQUEST']._serialized_start=1125
-  _globals['_RENEWCERTIFICATEREQUEST']._serialized_end=1167
-  _globals['_BOOTSTRAPREQUEST']._serialized_start=1170
-  _globals['_BOOTSTRAPREQUEST']._serialized_end=1321
-  _globals['_BOOTSTRAPRESPONSE']._serialized_start=1324
-  _globals['_BOOTSTRAPRESPONSE']._serialized_end=1518
-  _globals['_GETROOTREQUEST']._serialized_start=1520
-  _globals['_GETROOTREQUEST']._serialized_end=1536
-  _globals['_GETROOTRESPONSE']._serialized_start=1538
-  _globals['_GETROOTRESPONSE']._serialized_end=1573
-  _globals['_ISSUECERTIFICATEREQUEST']._serialized_start=1576
-  _globals['_ISSUECERTIFICATEREQUEST']._serialized_end=1723
-  _globals['_ISSUECERTIFICATERESPONSE']._serialized_start=1726
-  _globals['_ISSUECERTIFICATERESPONSE']._serialized_end=1872
-  _globals['_BOOTSTRAPERROR']._serialized_start=1874
-  _globals['_BOOTSTRAPERROR']._serialized_end=1921
-  _globals['_HEALTHREQUEST']._serialized_start=1923
-  _globals['_HEALTHREQUEST']._serialized_end=1938
-  _globals['_HEALTHRESPONSE']._serialized_start=1940
-  _globals['_HEALTHRESPONSE']._serialized_end=2042
-  _globals['_LOCALNODE']._serialized_start=2045
-  _globals['_LOCALNODE']._serialized_end=2327
-  _globals['_CA']._serialized_start=2329
-  _globals['_CA']._serialized_end=2436
-  _globals['_HEALTH']._serialized_start=2438
-  _globals['_HEALTH']._serialized_end=2518
+  _globals['_FORCENEWCLUSTERREQUEST']._serialized_start=1125
+  _globals['_FORCENEWCLUSTERREQUEST']._serialized_end=1194
+  _globals['_FORCENEWCLUSTERRESPONSE']._serialized_start=1196
+  _globals['_FORCENEWCLUSTERRESPONSE']._serialized_end=1272
+  _globals['_RESTOREREQUEST']._serialized_start=1274
+  _globals['_RESTOREREQUEST']._serialized_end=1350
+  _globals['_RESTORERESPONSE']._serialized_start=1352
+  _globals['_RESTORERESPONSE']._serialized_end=1434
+  _globals['_RENEWCERTIFICATEREQUEST']._serialized_start=1436
+  _globals['_RENEWCERTIFICATEREQUEST']._serialized_end=1478
+  _globals['_BOOTSTRAPREQUEST']._serialized_start=1481
+  _globals['_BOOTSTRAPREQUEST']._serialized_end=1632
+  _globals['_BOOTSTRAPRESPONSE']._serialized_start=1635
+  _globals['_BOOTSTRAPRESPONSE']._serialized_end=1829
+  _globals['_GETROOTREQUEST']._serialized_start=1831
+  _globals['_GETROOTREQUEST']._serialized_end=1847
+  _globals['_GETROOTRESPONSE']._serialized_start=1849
+  _globals['_GETROOTRESPONSE']._serialized_end=1884
+  _globals['_ISSUECERTIFICATEREQUEST']._serialized_start=1887
+  _globals['_ISSUECERTIFICATEREQUEST']._serialized_end=2034
+  _globals['_ISSUECERTIFICATERESPONSE']._serialized_start=2037
+  _globals['_ISSUECERTIFICATERESPONSE']._serialized_end=2183
+  _globals['_BOOTSTRAPERROR']._serialized_start=2185
+  _globals['_BOOTSTRAPERROR']._serialized_end=2232
+  _globals['_HEALTHREQUEST']._serialized_start=2234
+  _globals['_HEALTHREQUEST']._serialized_end=2249
+  _globals['_HEALTHRESPONSE']._serialized_start=2251
+  _globals['_HEALTHRESPONSE']._serialized_end=2353
+  _globals['_LOCALNODE']._serialized_start=2356
+  _globals['_LOCALNODE']._serialized_end=2816
+  _globals['_CA']._serialized_start=2818
+  _globals['_CA']._serialized_end=2925
+  _globals['_HEALTH']._serialized_start=2927
+  _globals['_HEALTH']._serialized_end=3007
 # @@protoc_insertion_point(module_scope)

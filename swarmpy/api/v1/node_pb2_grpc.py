@@ -55,6 +55,16 @@ class LocalNodeStub:
                 request_serializer=swarmpy_dot_api_dot_v1_dot_node__pb2.LeaveRequest.SerializeToString,
                 response_deserializer=swarmpy_dot_api_dot_v1_dot_node__pb2.LeaveResponse.FromString,
                 _registered_method=True)
+        self.ForceNewCluster = channel.unary_unary(
+                '/swarmpy.api.v1.LocalNode/ForceNewCluster',
+                request_serializer=swarmpy_dot_api_dot_v1_dot_node__pb2.ForceNewClusterRequest.SerializeToString,
+                response_deserializer=swarmpy_dot_api_dot_v1_dot_node__pb2.ForceNewClusterResponse.FromString,
+                _registered_method=True)
+        self.Restore = channel.stream_unary(
+                '/swarmpy.api.v1.LocalNode/Restore',
+                request_serializer=swarmpy_dot_api_dot_v1_dot_node__pb2.RestoreRequest.SerializeToString,
+                response_deserializer=swarmpy_dot_api_dot_v1_dot_node__pb2.RestoreResponse.FromString,
+                _registered_method=True)
 
 
 class LocalNodeServicer:
@@ -85,6 +95,19 @@ class LocalNodeServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ForceNewCluster(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Restore(self, request_iterator, context):
+        """Begins a cluster with the state of a snapshot file, which comes in chunks; the first message has the rest, too.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_LocalNodeServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -107,6 +130,16 @@ def add_LocalNodeServicer_to_server(servicer, server):
                     servicer.Leave,
                     request_deserializer=swarmpy_dot_api_dot_v1_dot_node__pb2.LeaveRequest.FromString,
                     response_serializer=swarmpy_dot_api_dot_v1_dot_node__pb2.LeaveResponse.SerializeToString,
+            ),
+            'ForceNewCluster': grpc.unary_unary_rpc_method_handler(
+                    servicer.ForceNewCluster,
+                    request_deserializer=swarmpy_dot_api_dot_v1_dot_node__pb2.ForceNewClusterRequest.FromString,
+                    response_serializer=swarmpy_dot_api_dot_v1_dot_node__pb2.ForceNewClusterResponse.SerializeToString,
+            ),
+            'Restore': grpc.stream_unary_rpc_method_handler(
+                    servicer.Restore,
+                    request_deserializer=swarmpy_dot_api_dot_v1_dot_node__pb2.RestoreRequest.FromString,
+                    response_serializer=swarmpy_dot_api_dot_v1_dot_node__pb2.RestoreResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -218,6 +251,60 @@ class LocalNode:
             '/swarmpy.api.v1.LocalNode/Leave',
             swarmpy_dot_api_dot_v1_dot_node__pb2.LeaveRequest.SerializeToString,
             swarmpy_dot_api_dot_v1_dot_node__pb2.LeaveResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ForceNewCluster(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/swarmpy.api.v1.LocalNode/ForceNewCluster',
+            swarmpy_dot_api_dot_v1_dot_node__pb2.ForceNewClusterRequest.SerializeToString,
+            swarmpy_dot_api_dot_v1_dot_node__pb2.ForceNewClusterResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Restore(request_iterator,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.stream_unary(
+            request_iterator,
+            target,
+            '/swarmpy.api.v1.LocalNode/Restore',
+            swarmpy_dot_api_dot_v1_dot_node__pb2.RestoreRequest.SerializeToString,
+            swarmpy_dot_api_dot_v1_dot_node__pb2.RestoreResponse.FromString,
             options,
             channel_credentials,
             insecure,

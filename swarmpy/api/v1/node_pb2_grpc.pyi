@@ -37,6 +37,9 @@ class LocalNodeStub:
     Init: _grpc.UnaryUnaryMultiCallable[_node_pb2.InitRequest, _node_pb2.InitResponse]
     Join: _grpc.UnaryUnaryMultiCallable[_node_pb2.JoinRequest, _node_pb2.JoinResponse]
     Leave: _grpc.UnaryUnaryMultiCallable[_node_pb2.LeaveRequest, _node_pb2.LeaveResponse]
+    ForceNewCluster: _grpc.UnaryUnaryMultiCallable[_node_pb2.ForceNewClusterRequest, _node_pb2.ForceNewClusterResponse]
+    Restore: _grpc.StreamUnaryMultiCallable[_node_pb2.RestoreRequest, _node_pb2.RestoreResponse]
+    """Begins a cluster with the state of a snapshot file, which comes in chunks; the first message has the rest, too."""
 
 @_typing.type_check_only
 class LocalNodeAsyncStub(LocalNodeStub):
@@ -47,6 +50,9 @@ class LocalNodeAsyncStub(LocalNodeStub):
     Init: _aio.UnaryUnaryMultiCallable[_node_pb2.InitRequest, _node_pb2.InitResponse]  # type: ignore[assignment]
     Join: _aio.UnaryUnaryMultiCallable[_node_pb2.JoinRequest, _node_pb2.JoinResponse]  # type: ignore[assignment]
     Leave: _aio.UnaryUnaryMultiCallable[_node_pb2.LeaveRequest, _node_pb2.LeaveResponse]  # type: ignore[assignment]
+    ForceNewCluster: _aio.UnaryUnaryMultiCallable[_node_pb2.ForceNewClusterRequest, _node_pb2.ForceNewClusterResponse]  # type: ignore[assignment]
+    Restore: _aio.StreamUnaryMultiCallable[_node_pb2.RestoreRequest, _node_pb2.RestoreResponse]  # type: ignore[assignment]
+    """Begins a cluster with the state of a snapshot file, which comes in chunks; the first message has the rest, too."""
 
 class LocalNodeServicer(metaclass=_abc_1.ABCMeta):
     """Served by every node's worker on node.sock: what concerns this node, whether or not it is in a cluster."""
@@ -78,6 +84,21 @@ class LocalNodeServicer(metaclass=_abc_1.ABCMeta):
         request: _node_pb2.LeaveRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_node_pb2.LeaveResponse, _abc.Awaitable[_node_pb2.LeaveResponse]]: ...
+
+    @_abc_1.abstractmethod
+    def ForceNewCluster(
+        self,
+        request: _node_pb2.ForceNewClusterRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_node_pb2.ForceNewClusterResponse, _abc.Awaitable[_node_pb2.ForceNewClusterResponse]]: ...
+
+    @_abc_1.abstractmethod
+    def Restore(
+        self,
+        request_iterator: _MaybeAsyncIterator[_node_pb2.RestoreRequest],
+        context: _ServicerContext,
+    ) -> _typing.Union[_node_pb2.RestoreResponse, _abc.Awaitable[_node_pb2.RestoreResponse]]:
+        """Begins a cluster with the state of a snapshot file, which comes in chunks; the first message has the rest, too."""
 
 def add_LocalNodeServicer_to_server(servicer: LocalNodeServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
 

@@ -1592,10 +1592,14 @@ class ManagerStatus(_message.Message):
     ADDR_FIELD_NUMBER: _builtins.int
     LEADER_FIELD_NUMBER: _builtins.int
     REACHABLE_FIELD_NUMBER: _builtins.int
+    LEARNER_FIELD_NUMBER: _builtins.int
+    FEATURE_LEVEL_FIELD_NUMBER: _builtins.int
     raft_id: _builtins.int
     addr: _builtins.str
     leader: _builtins.bool
     reachable: _builtins.bool
+    learner: _builtins.bool
+    feature_level: _builtins.int
     def __init__(
         self,
         *,
@@ -1603,12 +1607,16 @@ class ManagerStatus(_message.Message):
         addr: _builtins.str = ...,
         leader: _builtins.bool = ...,
         reachable: _builtins.bool = ...,
+        learner: _builtins.bool = ...,
+        feature_level: _builtins.int | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_feature_level", b"_feature_level", "feature_level", b"feature_level"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["addr", b"addr", "leader", b"leader", "raft_id", b"raft_id", "reachable", b"reachable"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_feature_level", b"_feature_level", "addr", b"addr", "feature_level", b"feature_level", "leader", b"leader", "learner", b"learner", "raft_id", b"raft_id", "reachable", b"reachable"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__feature_level: _TypeAlias = _typing.Literal["feature_level"]  # noqa: Y015
+    _WhichOneofArgType__feature_level: _TypeAlias = _typing.Literal["_feature_level", b"_feature_level"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__feature_level) -> _WhichOneofReturnType__feature_level | None: ...
 
 Global___ManagerStatus: _TypeAlias = ManagerStatus  # noqa: Y015
 
@@ -1745,12 +1753,14 @@ class ClusterSpec(_message.Message):
     NODE_CERT_EXPIRY_S_FIELD_NUMBER: _builtins.int
     SNAPSHOT_INTERVAL_FIELD_NUMBER: _builtins.int
     KEEP_OLD_SNAPSHOTS_FIELD_NUMBER: _builtins.int
+    REMOVE_DEAD_MANAGERS_AFTER_S_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     heartbeat_period_s: _builtins.float
     task_history_limit: _builtins.int
     node_cert_expiry_s: _builtins.float
     snapshot_interval: _builtins.int
     keep_old_snapshots: _builtins.int
+    remove_dead_managers_after_s: _builtins.float
     @_builtins.property
     def labels(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]: ...
     def __init__(
@@ -1763,10 +1773,11 @@ class ClusterSpec(_message.Message):
         node_cert_expiry_s: _builtins.float | None = ...,
         snapshot_interval: _builtins.int | None = ...,
         keep_old_snapshots: _builtins.int = ...,
+        remove_dead_managers_after_s: _builtins.float = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_heartbeat_period_s", b"_heartbeat_period_s", "_name", b"_name", "_node_cert_expiry_s", b"_node_cert_expiry_s", "_snapshot_interval", b"_snapshot_interval", "_task_history_limit", b"_task_history_limit", "heartbeat_period_s", b"heartbeat_period_s", "name", b"name", "node_cert_expiry_s", b"node_cert_expiry_s", "snapshot_interval", b"snapshot_interval", "task_history_limit", b"task_history_limit"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_heartbeat_period_s", b"_heartbeat_period_s", "_name", b"_name", "_node_cert_expiry_s", b"_node_cert_expiry_s", "_snapshot_interval", b"_snapshot_interval", "_task_history_limit", b"_task_history_limit", "heartbeat_period_s", b"heartbeat_period_s", "keep_old_snapshots", b"keep_old_snapshots", "labels", b"labels", "name", b"name", "node_cert_expiry_s", b"node_cert_expiry_s", "snapshot_interval", b"snapshot_interval", "task_history_limit", b"task_history_limit"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_heartbeat_period_s", b"_heartbeat_period_s", "_name", b"_name", "_node_cert_expiry_s", b"_node_cert_expiry_s", "_snapshot_interval", b"_snapshot_interval", "_task_history_limit", b"_task_history_limit", "heartbeat_period_s", b"heartbeat_period_s", "keep_old_snapshots", b"keep_old_snapshots", "labels", b"labels", "name", b"name", "node_cert_expiry_s", b"node_cert_expiry_s", "remove_dead_managers_after_s", b"remove_dead_managers_after_s", "snapshot_interval", b"snapshot_interval", "task_history_limit", b"task_history_limit"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__heartbeat_period_s: _TypeAlias = _typing.Literal["heartbeat_period_s"]  # noqa: Y015
     _WhichOneofArgType__heartbeat_period_s: _TypeAlias = _typing.Literal["_heartbeat_period_s", b"_heartbeat_period_s"]  # noqa: Y015
@@ -1803,11 +1814,13 @@ class Cluster(_message.Message):
     ROOT_CA_FIELD_NUMBER: _builtins.int
     JOIN_TOKENS_FIELD_NUMBER: _builtins.int
     FEATURE_LEVEL_FIELD_NUMBER: _builtins.int
+    NEXT_RAFT_ID_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     version: _builtins.int
     created_at: _builtins.float
     updated_at: _builtins.float
     feature_level: _builtins.int
+    next_raft_id: _builtins.int
     @_builtins.property
     def spec(self) -> Global___ClusterSpec: ...
     @_builtins.property
@@ -1825,13 +1838,97 @@ class Cluster(_message.Message):
         root_ca: Global___RootCA | None = ...,
         join_tokens: Global___JoinTokens | None = ...,
         feature_level: _builtins.int | None = ...,
+        next_raft_id: _builtins.int | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_feature_level", b"_feature_level", "feature_level", b"feature_level", "join_tokens", b"join_tokens", "root_ca", b"root_ca", "spec", b"spec"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_feature_level", b"_feature_level", "_next_raft_id", b"_next_raft_id", "feature_level", b"feature_level", "join_tokens", b"join_tokens", "next_raft_id", b"next_raft_id", "root_ca", b"root_ca", "spec", b"spec"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_feature_level", b"_feature_level", "created_at", b"created_at", "feature_level", b"feature_level", "id", b"id", "join_tokens", b"join_tokens", "root_ca", b"root_ca", "spec", b"spec", "updated_at", b"updated_at", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_feature_level", b"_feature_level", "_next_raft_id", b"_next_raft_id", "created_at", b"created_at", "feature_level", b"feature_level", "id", b"id", "join_tokens", b"join_tokens", "next_raft_id", b"next_raft_id", "root_ca", b"root_ca", "spec", b"spec", "updated_at", b"updated_at", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__feature_level: _TypeAlias = _typing.Literal["feature_level"]  # noqa: Y015
     _WhichOneofArgType__feature_level: _TypeAlias = _typing.Literal["_feature_level", b"_feature_level"]  # noqa: Y015
+    _WhichOneofReturnType__next_raft_id: _TypeAlias = _typing.Literal["next_raft_id"]  # noqa: Y015
+    _WhichOneofArgType__next_raft_id: _TypeAlias = _typing.Literal["_next_raft_id", b"_next_raft_id"]  # noqa: Y015
+    @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__feature_level) -> _WhichOneofReturnType__feature_level | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__next_raft_id) -> _WhichOneofReturnType__next_raft_id | None: ...
 
 Global___Cluster: _TypeAlias = Cluster  # noqa: Y015
+
+@_typing.final
+class ConfigSpec(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    @_typing.final
+    class LabelsEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.str
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.str = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    NAME_FIELD_NUMBER: _builtins.int
+    LABELS_FIELD_NUMBER: _builtins.int
+    DATA_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    data: _builtins.bytes
+    @_builtins.property
+    def labels(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]: ...
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        labels: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
+        data: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["data", b"data", "labels", b"labels", "name", b"name"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ConfigSpec: _TypeAlias = ConfigSpec  # noqa: Y015
+
+@_typing.final
+class Config(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ID_FIELD_NUMBER: _builtins.int
+    SPEC_FIELD_NUMBER: _builtins.int
+    VERSION_FIELD_NUMBER: _builtins.int
+    CREATED_AT_FIELD_NUMBER: _builtins.int
+    UPDATED_AT_FIELD_NUMBER: _builtins.int
+    id: _builtins.str
+    version: _builtins.int
+    created_at: _builtins.float
+    updated_at: _builtins.float
+    @_builtins.property
+    def spec(self) -> Global___ConfigSpec: ...
+    def __init__(
+        self,
+        *,
+        id: _builtins.str = ...,
+        spec: Global___ConfigSpec | None = ...,
+        version: _builtins.int = ...,
+        created_at: _builtins.float = ...,
+        updated_at: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["spec", b"spec"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["created_at", b"created_at", "id", b"id", "spec", b"spec", "updated_at", b"updated_at", "version", b"version"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Config: _TypeAlias = Config  # noqa: Y015

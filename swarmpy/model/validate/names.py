@@ -1,4 +1,4 @@
-"""Names of services and nodes."""
+"""Names of services, nodes and configs."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Final
 from swarmpy.errors import Problem
 
 MAX_NAME: Final = 63
+MAX_CONFIG_NAME: Final = 64
 _SERVICE: Final = re.compile(r"[a-zA-Z0-9](?:[-_a-zA-Z0-9]*[a-zA-Z0-9])?")
 _NODE: Final = re.compile(r"[a-zA-Z0-9](?:[-_.a-zA-Z0-9]*[a-zA-Z0-9])?")
 _RESERVED: Final = "tasks"
@@ -30,6 +31,18 @@ def service_name(path: str, name: str) -> Iterator[Problem]:
         )
     elif name.isdigit():
         yield Problem(path, f"{name!r} is a number, which would be taken for a slot (`<slot>.<service>`): add a letter")
+
+
+def config_name(path: str, name: str) -> Iterator[Problem]:
+    """A config's name may hold dots, so that a file's name can serve."""
+    if not name:
+        yield Problem(path, "is missing: give the config a name")
+    elif len(name) > MAX_CONFIG_NAME or _NODE.fullmatch(name) is None:
+        yield Problem(
+            path,
+            f"{name!r} is not a config name: use at most {MAX_CONFIG_NAME} letters, digits, -, _ and .,"
+            " with a letter or digit at both ends",
+        )
 
 
 def node_name(path: str, name: str) -> Iterator[Problem]:

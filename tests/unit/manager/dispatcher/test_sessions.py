@@ -247,7 +247,7 @@ async def test_the_next_leader_starts_with_what_is_stored(tmp_path: Path) -> Non
             await worker.hello(applied=1)
             await worker.report(1, report("t1", TaskState.RUNNING))
             await worker.next("status_ack")
-        assert (await worker.ended()).code is Code.UNAVAILABLE
+        assert (await worker.ended()).code is Code.NOT_LEADER
         async with leading(desk.dispatcher):
             assert desk.dispatcher.watermark.settled(99) == 0, "its data plane may send connections anywhere"
             async with desk.worker(applied=1) as worker:
