@@ -15,6 +15,7 @@ import structlog
 
 from manager import metrics
 from manager.allocator.allocator import Allocator
+from manager.api.consensus import ConsensusReport
 from manager.api.servicer import ControlServicer, HealthServicer
 from manager.ca.authority import Authority
 from manager.ca.bootstrap import BootstrapServer
@@ -87,6 +88,7 @@ class Manager:
         self._dispatcher = Dispatcher(self._store, clock)
         self._broker = LogBroker(self._dispatcher, random_bytes)
         self._authority = Authority(self._store, clock, random_bytes)
+        self._report = ConsensusReport(self._store, settings.identity.node_id, self._raft.status)
         self._leader = Leader(self._sowing, self._loops)
 
     async def run(self) -> None:
@@ -201,7 +203,9 @@ class Manager:
             yield
 
     def _add_control(self, server: grpc.aio.Server) -> None:
-        control = ControlServicer(self._store, self._clock, self._random_bytes, lambda: self._broker, self._address)
+        control = ControlServicer(
+            self._store, self._clock, self._random_bytes, lambda: self._broker, self._address, self._report
+        )
         control_pb2_grpc.add_ControlServicer_to_server(control, server)
         node_pb2_grpc.add_HealthServicer_to_server(HealthServicer(self._health), server)
 

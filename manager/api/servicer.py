@@ -7,6 +7,7 @@ from typing import Any, cast
 
 from manager.api.cluster import ClusterSettings
 from manager.api.configs import Configs, without_data
+from manager.api.consensus import ConsensusReport
 from manager.api.logs import Broker, read_logs
 from manager.api.nodes import Nodes
 from manager.api.paging import in_slices
@@ -18,7 +19,7 @@ from swarmpy.api.v1 import control_pb2 as pb
 from swarmpy.api.v1 import control_pb2_grpc, node_pb2, node_pb2_grpc
 from swarmpy.api.v1 import types_pb2 as types
 from swarmpy.clock import Clock
-from swarmpy.errors import invalid
+from swarmpy.errors import invalid, not_supported
 from swarmpy.ids import RandomBytes
 from swarmpy.model.base import Model
 from swarmpy.model.cluster import ClusterSpec
@@ -35,7 +36,13 @@ class ControlServicer(control_pb2_grpc.ControlServicer):
     """Serves the user's API from one store."""
 
     def __init__(
-        self, store: Store, clock: Clock, random_bytes: RandomBytes, broker: Callable[[], Broker], join_addr: str
+        self,
+        store: Store,
+        clock: Clock,
+        random_bytes: RandomBytes,
+        broker: Callable[[], Broker],
+        join_addr: str,
+        consensus: ConsensusReport,
     ) -> None:
         self._store = store
         self._broker = broker
@@ -44,6 +51,7 @@ class ControlServicer(control_pb2_grpc.ControlServicer):
         self._nodes = Nodes(store, clock)
         self._tasks = Tasks(store)
         self._cluster = ClusterSettings(store, clock, random_bytes)
+        self._consensus = consensus
         self._configs = Configs(store, clock, random_bytes)
 
     async def GetCluster(self, request: pb.GetClusterRequest, context: Any) -> pb.GetClusterResponse:
@@ -135,6 +143,15 @@ class ControlServicer(control_pb2_grpc.ControlServicer):
         if version is not None:
             fill(response.service_version, version)
         return response
+
+    async def GetConsensus(self, request: pb.GetConsensusRequest, context: Any) -> pb.GetConsensusResponse:
+        return await self._consensus.get()
+
+    async def SaveSnapshot(
+        self, request: pb.SaveSnapshotRequest, context: Any
+    ) -> AsyncIterator[pb.SaveSnapshotResponse]:
+        raise not_supported("`swarmpy swarm snapshot save`")
+        yield pb.SaveSnapshotResponse()
 
     async def Watch(self, request: pb.WatchRequest, context: Any) -> AsyncIterator[pb.WatchResponse]:
         async for response in watch(self._store, request):

@@ -12,6 +12,7 @@ from swarmpy.cli.flag import Flag, add_flags
 from swarmpy.cli.given import Given, usage_error
 from swarmpy.cli.lazy import refused
 from swarmpy.cli.session import Session
+from swarmpy.cli.status import status
 from swarmpy.model.cluster import ClusterSpec
 from swarmpy.model.states import Availability, NodeRole, word
 
@@ -22,6 +23,7 @@ SETTINGS: Final = (
     Flag("cert-expiry", "DURATION", "Validity of node certificates (2160h)"),
     Flag("dispatcher-heartbeat", "DURATION", "Period of the workers' heartbeats (2s)"),
     Flag("max-snapshots", "NUMBER", "Old snapshots to keep (0)"),
+    Flag("remove-dead-managers", "DURATION", "Demote managers that were silent for so long; 0 never does (0)"),
     Flag("snapshot-interval", "NUMBER", "Log entries between two snapshots (10000)"),
     Flag("task-history-limit", "NUMBER", "Stopped tasks to keep for each slot (5)"),
     Flag("autolock", "", "Lock the manager's keys", supported=False),
@@ -128,6 +130,9 @@ def leave(session: Session, force: bool) -> None:
     session.echo("Node left the swarm.")
 
 
+swarm.add_command(status)
+
+
 @swarm.command()
 @add_flags(SETTINGS)
 @click.pass_obj
@@ -154,6 +159,7 @@ def _settings(spec: ClusterSpec, given: Given) -> ClusterSpec:
         "node_cert_expiry_s": given.duration_s("cert-expiry"),
         "heartbeat_period_s": _heartbeat_s(given),
         "keep_old_snapshots": given.number("max-snapshots"),
+        "remove_dead_managers_after_s": given.duration_s("remove-dead-managers"),
         "snapshot_interval": given.number("snapshot-interval"),
         "task_history_limit": given.number("task-history-limit"),
     }

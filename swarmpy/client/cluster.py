@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+import msgspec
 
 from swarmpy.api.v1 import control_pb2 as pb
 from swarmpy.api.v1 import types_pb2
 from swarmpy.client.call import Caller
-from swarmpy.client.results import ClusterInfo, Tokens
+from swarmpy.client.results import ClusterInfo, Consensus, ConsensusMember, Tokens
+from swarmpy.model.base import Model
 from swarmpy.model.cluster import Cluster, ClusterSpec, JoinTokens
 from swarmpy.model.states import NodeRole
 from swarmpy.wire.convert import fill, from_proto
@@ -39,6 +42,12 @@ class ClusterCalls:
         answer = await self._call(self._stub.UpdateCluster, request, timeout_s)
         return from_proto(answer.cluster, Cluster)
 
+    async def consensus(self, *, timeout_s: float | None = None) -> Consensus:
+        """Return how the managers agree, as this node's manager sees it; needs no quorum."""
+        answer = await self._call(self._stub.GetConsensus, pb.GetConsensusRequest(), timeout_s)
+        members = tuple(ConsensusMember(**_plain(member, ConsensusMember)) for member in answer.members)
+        return Consensus(**_plain(answer, Consensus), members=members)
+
     async def join_tokens(self, *, timeout_s: float | None = None) -> Tokens:
         """Return both join tokens and the address to join."""
         answer = await self._call(self._stub.GetJoinTokens, pb.GetJoinTokensRequest(), timeout_s)
@@ -48,6 +57,13 @@ class ClusterCalls:
         """Replace the token of `role`: the old one admits nobody any more."""
         request = pb.RotateJoinTokenRequest(request_id=self._call.request_id(), role=types_pb2.NodeRole.ValueType(role))
         return _tokens(await self._call(self._stub.RotateJoinToken, request, timeout_s))
+
+
+def _plain(message: Any, wanted: type[Model]) -> dict[str, Any]:
+    """Return the fields of a message that the struct has, but for nested ones; None where one is absent."""
+    names = [field.name for field in msgspec.structs.fields(wanted) if field.name != "members"]
+    absent = {f.name for f in message.DESCRIPTOR.fields if f.has_presence and not message.HasField(f.name)}
+    return {name: None if name in absent else getattr(message, name) for name in names}
 
 
 def _tokens(answer: pb.GetJoinTokensResponse) -> Tokens:

@@ -40,6 +40,48 @@ class ClusterInfo(Model, frozen=True):
     leader_addr: str = ""
 
 
+class ConsensusMember(Model, frozen=True):
+    """A manager in the group that agrees. `state` is empty where only the leader would know the rest."""
+
+    member_id: int
+    node_id: str = ""
+    hostname: str = ""
+    addr: str = ""
+    voter: bool = False
+    leader: bool = False
+    active: bool = False
+    state: str = ""
+    match: int = 0
+    lag: int = 0
+    last_contact_s: float | None = None
+
+
+class Consensus(Model, frozen=True):
+    """How the managers agree, as the manager that was asked sees it.
+
+    `leader_id` 0: nobody leads; `log_full` says why writes are refused; `problem` why `members` lack what the leader
+    knows of them.
+    """
+
+    node_id: str
+    member_id: int
+    role: str
+    term: int
+    leader_id: int
+    leader_addr: str
+    first_index: int
+    last_index: int
+    commit_index: int
+    applied_index: int
+    log_bytes: int
+    log_segments: int
+    snapshot_index: int
+    log_full: str
+    feature_level: int
+    problem: str
+    members: tuple[ConsensusMember, ...] = ()
+
+
 class Tokens(Model, frozen=True):
     """The join tokens, and the manager's address (`host:port`) to join with them."""
 

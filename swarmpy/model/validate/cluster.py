@@ -12,6 +12,7 @@ from swarmpy.model.validate.checks import at_least, labels
 
 MIN_HEARTBEAT_S: Final = 0.1
 MAX_HEARTBEAT_S: Final = 600.0
+MIN_DEAD_S: Final = 60.0
 MIN_CERT_EXPIRY_S: Final = 3600.0
 _NAME: Final = "default"
 
@@ -35,4 +36,9 @@ def _problems(spec: ClusterSpec) -> Iterator[Problem]:
     if not MIN_CERT_EXPIRY_S <= spec.node_cert_expiry_s < float("inf"):
         yield Problem("node_cert_expiry_s", f"{spec.node_cert_expiry_s:g}s is too short: give one hour (1h) or more")
     yield from at_least("snapshot_interval", spec.snapshot_interval, 1, "log entries between two snapshots")
+    if spec.remove_dead_managers_after_s and not MIN_DEAD_S <= spec.remove_dead_managers_after_s < float("inf"):
+        yield Problem(
+            "remove_dead_managers_after_s",
+            f"{spec.remove_dead_managers_after_s:g}s is too short: give a minute (1m) or more, or 0 for never",
+        )
     yield from at_least("keep_old_snapshots", spec.keep_old_snapshots, 0)

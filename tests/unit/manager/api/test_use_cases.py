@@ -12,6 +12,7 @@ import msgspec
 import pytest
 
 from manager.api import paging
+from manager.api.consensus import ConsensusReport
 from manager.api.servicer import ControlServicer
 from manager.store.store import Store
 from manager.store.tables import CLUSTERS, NODES, SERVICE_VERSIONS, SERVICES, TASKS
@@ -93,7 +94,8 @@ async def api() -> AsyncIterator[Api]:
     )
     async with running_store() as store:
         await put(store, CLUSTERS, cluster)
-        yield Api(store, ControlServicer(store, FakeClock(), random_source(), no_logs, "127.0.0.1:2377"))
+        report = ConsensusReport(store, "m1", no_logs)
+        yield Api(store, ControlServicer(store, FakeClock(), random_source(), no_logs, "127.0.0.1:2377", report))
 
 
 async def refused(call: Awaitable[object]) -> SwarmError:
@@ -378,7 +380,9 @@ async def test_a_watch_from_too_long_ago_is_compacted() -> None:
     async with running_store() as store:
         await put(store, NODES, Node(id="n"))
         small = Store(store._proposer, history_changes=2)
-        servicer = ControlServicer(small, FakeClock(), random_source(), no_logs, "")
+        servicer = ControlServicer(
+            small, FakeClock(), random_source(), no_logs, "", ConsensusReport(small, "m1", no_logs)
+        )
         for data in store._proposer.log:  # type: ignore[attr-defined]  # the fake one
             small.apply(1, data)
         await put(store, NODES, *(Node(id=f"n{i}") for i in range(5)))
