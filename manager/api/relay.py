@@ -8,24 +8,26 @@ it that what is repeated takes effect once.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import aclosing
-from typing import Any, Final, Protocol
+from contextlib import AbstractContextManager, aclosing
+from typing import Any, Final, Protocol, TypeVar
 
 import grpc
 import grpc.aio
-import structlog
 import tenacity
 
 from swarmpy.clock import Clock
 from swarmpy.errors import Code, NotLeaderError, SwarmError
 from swarmpy.rpc.status import to_error
 
-log = structlog.get_logger(__name__)
+T = TypeVar("T")
 
 STALE_KEY: Final = "swarmpy-stale"  # metadata of a read that takes this manager's state as it is
 FORWARDED_KEY: Final = "swarmpy-forwarded"  # metadata of a relayed call: the node that relays it
+CALLER_KEY: Final = "swarmpy-caller"  # metadata of a relayed call: the node that made it
 CONTROL: Final = "/swarmpy.api.v1.Control/"
+RELAYED: Final = (CONTROL, "/swarmpy.api.v1.Membership/")
 OF_THE_LEADER: Final = frozenset({f"{CONTROL}Logs"})  # what it alone has, though nothing is written
 LOCAL: Final = frozenset({f"{CONTROL}GetConsensus"})  # must be answered without a quorum, too
 LONGEST_S: Final = 30.0  # for a caller that named no deadline
@@ -46,25 +48,98 @@ class Consensus(Protocol):
     async def read_barrier(self) -> None:
         """Return once everything that was acknowledged before the call is applied here. UNAVAILABLE: no quorum."""
 
+    def when_leader_changes(self, callback: Callable[[], None]) -> AbstractContextManager[None]:
+        """Call `callback` at every change of the leader while the block runs."""
+
+
+class LeaderCalls:
+    """Has something done by whoever leads: here, or by a call to the manager that does.
+
+    Args:
+        channel: returns the channel to the manager at an address; kept and closed by whoever gives it.
+    """
+
+    def __init__(self, consensus: Consensus, channel: Callable[[str], grpc.aio.Channel], clock: Clock) -> None:
+        self.consensus, self.channel, self._clock = consensus, channel, clock
+
+    async def make(
+        self,
+        here: Callable[[], Awaitable[T]],
+        there: Callable[[grpc.aio.Channel, float], Awaitable[T]],
+        *,
+        limit_s: float | None = None,
+        is_relayed: bool = False,
+    ) -> T:
+        """Return what `here` returns on the leader, `there` elsewhere; looks again while nobody leads.
+
+        Args:
+            there: makes the call on a channel to the leader, with a deadline in seconds.
+            limit_s: seconds left; None takes half a minute.
+            is_relayed: another manager took us for the leader: it is told if we are not, and nothing is repeated.
+
+        Raises:
+            SwarmError: what came of it; NOT_LEADER, UNAVAILABLE if nobody led in time.
+        """
+        limit_s = LONGEST_S if limit_s is None else limit_s - MARGIN_S
+        until_s = self._clock.monotonic() + limit_s
+
+        async def attempt() -> T:
+            if self.consensus.is_leader:
+                return await here()
+            if is_relayed:
+                raise self.not_leader()
+            return await self._elsewhere(there, max(until_s - self._clock.monotonic(), MARGIN_S))
+
+        return await tenacity.AsyncRetrying(
+            retry=tenacity.retry_if_exception(lambda e: not is_relayed and _may_end_well(e)),
+            wait=tenacity.wait_random_exponential(multiplier=0.02, max=0.5),
+            stop=tenacity.stop_before_delay(limit_s),
+            sleep=self._clock.sleep,
+            reraise=True,
+        )(attempt)
+
+    async def _elsewhere(self, there: Callable[[grpc.aio.Channel, float], Awaitable[T]], left_s: float) -> T:
+        """Make a call to the leader; given up when another one leads, since the old one may never answer."""
+        channel = self.leader()
+        try:
+            async with asyncio.timeout(None) as waiting:
+                with self.consensus.when_leader_changes(lambda: waiting.reschedule(0.0)):
+                    return await there(channel, left_s)
+        except TimeoutError as error:
+            raise SwarmError(Code.UNAVAILABLE, "the leader changed during the call: try again") from error
+        except grpc.RpcError as error:
+            raise to_error(error) from error
+
+    def leader(self) -> grpc.aio.Channel:
+        """Return a channel to the leader. UNAVAILABLE: there is none."""
+        address = self.consensus.leader_addr
+        if not address:
+            raise nobody_leads()
+        return self.channel(address)
+
+    def not_leader(self) -> NotLeaderError:
+        """Return the error for who takes this manager for the leader."""
+        address = self.consensus.leader_addr
+        where = f"{address} does" if address else "nobody does at the moment"
+        return NotLeaderError(f"this manager does not lead, {where}: try again there", address)
+
 
 class Relay(grpc.aio.ServerInterceptor):
     """Makes reads current, and relays what the leader has to do.
 
     Args:
         node_id: this manager's node, told to the leader.
-        channel: returns the channel to the manager at an address; kept and closed by whoever gives it.
+        caller: returns the node that makes a call, given its context.
     """
 
-    def __init__(
-        self, consensus: Consensus, node_id: str, channel: Callable[[str], grpc.aio.Channel], clock: Clock
-    ) -> None:
-        self._consensus, self._node_id, self._channel, self._clock = consensus, node_id, channel, clock
+    def __init__(self, calls: LeaderCalls, node_id: str, caller: Callable[[Any], str]) -> None:
+        self._calls, self._node_id, self._caller = calls, node_id, caller
 
     async def intercept_service(self, continuation: Any, details: grpc.HandlerCallDetails) -> Any:
-        """Return the handler of `details.method`, wrapped if it is one of the user's API."""
+        """Return the handler of `details.method`, wrapped if it is one that the leader may have to do."""
         handler = await continuation(details)
         method = details.method
-        if handler is None or not method.startswith(CONTROL) or method in LOCAL:
+        if handler is None or not method.startswith(RELAYED) or method in LOCAL:
             return handler
         metadata = dict(details.invocation_metadata or ())
         codec = (handler.request_deserializer, _serializer(handler.response_serializer))
@@ -79,25 +154,28 @@ class Relay(grpc.aio.ServerInterceptor):
                 await self._be_current(metadata)
                 return await handler.unary_unary(request, context)
 
-            async def relayed(address: str, left_s: float) -> Any:
-                send = self._channel(address).unary_unary(
+            async def there(channel: grpc.aio.Channel, left_s: float) -> Any:
+                send = channel.unary_unary(
                     method, request_serializer=type(request).SerializeToString, response_deserializer=bytes
                 )
-                return await send(request, timeout=left_s, metadata=((FORWARDED_KEY, self._node_id),))
+                return await send(request, timeout=left_s, metadata=self._stamp(context))
 
-            return await self._by_the_leader(
-                lambda: handler.unary_unary(request, context), relayed, metadata, context.time_remaining()
+            return await self._calls.make(
+                lambda: handler.unary_unary(request, context),
+                there,
+                limit_s=context.time_remaining(),
+                is_relayed=FORWARDED_KEY in metadata,
             )
 
         return call
 
     def _stream(self, method: str, inner: Any, metadata: dict[str, Any]) -> Any:
         async def call(request: Any, context: Any) -> AsyncIterator[Any]:
-            if method not in OF_THE_LEADER or self._consensus.is_leader:
+            if method not in OF_THE_LEADER or self._calls.consensus.is_leader:
                 await self._be_current(metadata)
                 answers = inner(request, context)
             else:
-                answers = self._relayed_stream(method, request, metadata)
+                answers = self._relayed_stream(method, request, context, metadata)
             async with aclosing(answers):
                 async for answer in answers:
                     yield answer
@@ -106,50 +184,17 @@ class Relay(grpc.aio.ServerInterceptor):
 
     async def _be_current(self, metadata: dict[str, Any]) -> None:
         if STALE_KEY not in metadata:
-            await self._consensus.read_barrier()
+            await self._calls.consensus.read_barrier()
 
-    async def _by_the_leader(
-        self,
-        here: Callable[[], Awaitable[Any]],
-        there: Callable[[str, float], Awaitable[Any]],
-        metadata: dict[str, Any],
-        remaining_s: float | None,
-    ) -> Any:
-        """Have the call done by whoever leads; look again while it turns out that nobody does."""
-        limit_s = LONGEST_S if remaining_s is None else remaining_s - MARGIN_S
-        until_s = self._clock.monotonic() + limit_s
-
-        async def attempt() -> Any:
-            if self._consensus.is_leader:
-                return await here()
-            if FORWARDED_KEY in metadata:
-                raise self._not_leader()
-            address = self._consensus.leader_addr
-            if not address:
-                raise nobody_leads()
-            try:
-                return await there(address, max(until_s - self._clock.monotonic(), MARGIN_S))
-            except grpc.RpcError as error:
-                raise to_error(error) from error
-
-        return await tenacity.AsyncRetrying(
-            retry=tenacity.retry_if_exception(lambda e: FORWARDED_KEY not in metadata and _may_end_well(e)),
-            wait=tenacity.wait_random_exponential(multiplier=0.02, max=0.5),
-            stop=tenacity.stop_before_delay(limit_s),
-            sleep=self._clock.sleep,
-            reraise=True,
-        )(attempt)
-
-    async def _relayed_stream(self, method: str, request: Any, metadata: dict[str, Any]) -> AsyncIterator[Any]:
+    async def _relayed_stream(
+        self, method: str, request: Any, context: Any, metadata: dict[str, Any]
+    ) -> AsyncIterator[Any]:
         if FORWARDED_KEY in metadata:
-            raise self._not_leader()
-        address = self._consensus.leader_addr
-        if not address:
-            raise nobody_leads()
-        open_stream = self._channel(address).unary_stream(
+            raise self._calls.not_leader()
+        open_stream = self._calls.leader().unary_stream(
             method, request_serializer=type(request).SerializeToString, response_deserializer=bytes
         )
-        answers = open_stream(request, metadata=((FORWARDED_KEY, self._node_id),))
+        answers = open_stream(request, metadata=self._stamp(context))
         try:
             async for answer in answers:
                 yield answer
@@ -158,10 +203,8 @@ class Relay(grpc.aio.ServerInterceptor):
         finally:
             answers.cancel()
 
-    def _not_leader(self) -> NotLeaderError:
-        address = self._consensus.leader_addr
-        where = f"{address} does" if address else "nobody does at the moment"
-        return NotLeaderError(f"this manager does not lead, {where}: try again there", address)
+    def _stamp(self, context: Any) -> tuple[tuple[str, str], ...]:
+        return ((FORWARDED_KEY, self._node_id), (CALLER_KEY, self._caller(context)))
 
 
 def _serializer(serialize: Callable[[Any], bytes]) -> Callable[[Any], bytes]:

@@ -8,7 +8,7 @@ from manager.store.store import Store
 from manager.store.tables import CLUSTERS, NODES
 from manager.store.transaction import Transaction
 from swarmpy.clock import Clock
-from swarmpy.errors import Code, SwarmError, not_supported
+from swarmpy.errors import Code, SwarmError
 from swarmpy.ids import RandomBytes, new_id
 from swarmpy.model.cluster import Cluster
 from swarmpy.model.node import Node, NodeDescription, NodeSpec
@@ -44,8 +44,7 @@ class Authority:
         """Create a node for the holder of `token` and return its certificate.
 
         Raises:
-            SwarmError: INVALID_ARGUMENT for a malformed token or request, PERMISSION_DENIED for a wrong token,
-                NOT_SUPPORTED for the manager token.
+            SwarmError: INVALID_ARGUMENT for a malformed token or request, PERMISSION_DENIED for a wrong token.
         """
         cluster = self._cluster()
         role = self._role_of(cluster, token)
@@ -75,7 +74,7 @@ class Authority:
         cluster = self._cluster()
         if node is None or holder.cluster_id != cluster.id:
             raise SwarmError(Code.PERMISSION_DENIED, "this node was removed from the cluster")
-        return self._issue(cluster, csr_pem, NodeName(cluster.id, node.id, node.spec.role))
+        return self._issue(cluster, csr_pem, NodeName(cluster.id, node.id, node.role))
 
     def _issue(self, cluster: Cluster, csr_pem: bytes, name: NodeName) -> Issued:
         root = Root(cluster.root_ca.cert_pem.encode(), cluster.root_ca.key_pem.encode())
@@ -92,7 +91,7 @@ class Authority:
         if same_token(cluster.join_tokens.worker, given):
             return NodeRole.WORKER
         if same_token(cluster.join_tokens.manager, given):
-            raise not_supported("joining as a further manager")
+            return NodeRole.MANAGER
         raise SwarmError(
             Code.PERMISSION_DENIED,
             "the join token is wrong or was rotated: print the present one with `swarmpy swarm join-token worker`",

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ import grpc
 import grpc.aio
 import pytest
 
-from manager.api.relay import FORWARDED_KEY, STALE_KEY, Relay
+from manager.api.relay import CALLER_KEY, FORWARDED_KEY, STALE_KEY, LeaderCalls, Relay
 from swarmpy.api.v1 import control_pb2 as pb
 from swarmpy.api.v1 import control_pb2_grpc
 from swarmpy.errors import Code, NotLeaderError, SwarmError
@@ -35,6 +35,13 @@ class FakeConsensus:
     leader_addr: str = ""
     barriers: int = 0
     quorum: bool = True
+    callbacks: list[Callable[[], None]] = field(default_factory=list)
+
+    @contextmanager
+    def when_leader_changes(self, callback: Callable[[], None]) -> Iterator[None]:
+        self.callbacks.append(callback)
+        yield
+        self.callbacks.remove(callback)
 
     async def read_barrier(self) -> None:
         self.barriers += 1
@@ -65,14 +72,19 @@ class Manager(control_pb2_grpc.ControlServicer):
     consensus: FakeConsensus
     calls: list[dict[str, Any]] = field(default_factory=list)
     refusals: list[SwarmError] = field(default_factory=list)
+    called: asyncio.Event = field(default_factory=asyncio.Event)
+    stuck: asyncio.Event | None = None
 
     def _note(self, context: Any) -> None:
         self.calls.append(dict(context.invocation_metadata()))
+        self.called.set()
         if self.refusals:
             raise self.refusals.pop(0)
 
     async def RemoveService(self, request: pb.RemoveServiceRequest, context: Any) -> pb.RemoveServiceResponse:
         self._note(context)
+        if self.stuck is not None:
+            await self.stuck.wait()
         return pb.RemoveServiceResponse(service_id=f"{request.ref} by {self.name}")
 
     async def GetTask(self, request: pb.GetTaskRequest, context: Any) -> pb.GetTaskResponse:
@@ -97,6 +109,8 @@ class Pair:
         for manager in (self.m1, self.m2):
             manager.consensus.is_leader = manager is leader
             manager.consensus.leader_addr = leader.name if leader else ""
+            for callback in manager.consensus.callbacks:
+                callback()
 
     async def remove(self, **kwargs: Any) -> str:
         request = pb.RemoveServiceRequest(request_id="r1", ref="web")
@@ -113,7 +127,9 @@ async def pair(tmp_path: Path) -> AsyncIterator[Pair]:
 
     @asynccontextmanager
     async def served(manager: Manager) -> AsyncIterator[None]:
-        relay = Relay(manager.consensus, f"node-{manager.name}", channels.__getitem__, clock)
+        relay = Relay(
+            LeaderCalls(manager.consensus, channels.__getitem__, clock), f"node-{manager.name}", lambda _: "node-w1"
+        )
         server = grpc.aio.server(interceptors=(Boundary(), relay))
         control_pb2_grpc.add_ControlServicer_to_server(manager, server)
         server.add_insecure_port(f"unix:{tmp_path / manager.name}")
@@ -144,7 +160,7 @@ async def test_another_manager_relays_a_write_once_and_says_who_relays(pair: Pai
     pair.elect(pair.m2)
     assert await pair.remove() == "web by m2"
     assert pair.m1.calls == []
-    assert [call[FORWARDED_KEY] for call in pair.m2.calls] == ["node-m1"]
+    assert [(call[FORWARDED_KEY], call[CALLER_KEY]) for call in pair.m2.calls] == [("node-m1", "node-w1")]
 
 
 async def test_an_election_is_a_delay_and_no_error(pair: Pair) -> None:
@@ -165,6 +181,17 @@ async def test_a_write_whose_outcome_is_unknown_is_made_again(pair: Pair) -> Non
     pair.m2.refusals = [SwarmError(Code.UNAVAILABLE, "stopping")]
     assert await pair.remove() == "web by m2"
     assert len(pair.m2.calls) == 2
+
+
+async def test_a_leader_that_never_answers_is_given_up_when_another_leads(pair: Pair) -> None:
+    pair.elect(pair.m2)
+    pair.m2.stuck = asyncio.Event()
+    async with asyncio.TaskGroup() as group:
+        removed = group.create_task(pair.remove())
+        await pair.m2.called.wait()
+        pair.elect(pair.m1)
+        assert await removed == "web by m1"
+        pair.m2.stuck.set()
 
 
 async def test_a_refusal_of_the_leader_comes_back_as_it_is(pair: Pair) -> None:
