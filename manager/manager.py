@@ -25,6 +25,7 @@ from manager.dispatcher.dispatcher import Dispatcher
 from manager.dispatcher.logs import LogBroker
 from manager.dispatcher.servicer import DispatcherServicer
 from manager.leader import Leader, Loop
+from manager.membership.group import why_not_without
 from manager.orchestrator.enforcer import Enforcer
 from manager.orchestrator.loop import Orchestrator
 from manager.orchestrator.reaper import Reaper
@@ -41,6 +42,7 @@ from swarmpy.clock import Clock
 from swarmpy.errors import Code, SwarmError
 from swarmpy.ids import RandomBytes
 from swarmpy.metrics import measure_loop_lag, serve_metrics
+from swarmpy.model.node import Node
 from swarmpy.model.seed import SEED_FILE
 from swarmpy.rpc.dial import SERVER, server_options
 from swarmpy.rpc.server import Boundary
@@ -204,10 +206,20 @@ class Manager:
 
     def _add_control(self, server: grpc.aio.Server) -> None:
         control = ControlServicer(
-            self._store, self._clock, self._random_bytes, lambda: self._broker, self._address, self._report
+            self._store,
+            self._clock,
+            self._random_bytes,
+            lambda: self._broker,
+            self._address,
+            self._report,
+            self._why_needed,
         )
         control_pb2_grpc.add_ControlServicer_to_server(control, server)
         node_pb2_grpc.add_HealthServicer_to_server(HealthServicer(self._health), server)
+
+    def _why_needed(self, node: Node) -> str | None:
+        status = self._raft.status()
+        return why_not_without(status, node.manager.raft_id, node.name) if node.manager is not None else None
 
     def _health(self) -> node_pb2.HealthResponse:
         # The cluster's row is the sign that the first leader has done its first work.

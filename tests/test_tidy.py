@@ -59,6 +59,8 @@ PURE: Final = (
     "manager/store/tables.py",
     "manager/store/transaction.py",
     "manager/store/view.py",
+    "manager/membership/group.py",
+    "manager/membership/plan.py",
     "worker/assignments.py",
     "worker/dataplane/endpoints.py",
     "worker/dataplane/proxy/deadlines.py",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import msgspec
 
 from manager.api.paging import Rows, has_labels, has_prefix, read_page
@@ -11,7 +13,7 @@ from manager.store.tables import NODES
 from manager.store.transaction import Transaction
 from swarmpy.api.v1 import control_pb2 as pb
 from swarmpy.clock import Clock
-from swarmpy.errors import InvalidSpecError, not_supported, precondition
+from swarmpy.errors import InvalidSpecError, precondition
 from swarmpy.model.node import Node, NodeSpec
 from swarmpy.model.states import NodeRole, NodeState
 from swarmpy.model.validate import validate_node_spec
@@ -20,9 +22,14 @@ from swarmpy.model.validate import validate_node_spec
 class Nodes:
     """What a user may do with nodes."""
 
-    def __init__(self, store: Store, clock: Clock) -> None:
+    def __init__(self, store: Store, clock: Clock, why_needed: Callable[[Node], str | None]) -> None:
+        """
+        Args:
+            why_needed: returns why the cluster cannot do without a node's manager; None if it can.
+        """
         self._store = store
         self._clock = clock
+        self._why_needed = why_needed
 
     def get(self, ref: str) -> Node:
         return find_node(self._store.view(), ref)
@@ -47,7 +54,8 @@ class Nodes:
         """Replace what the user decides about a node.
 
         Raises:
-            SwarmError: OUT_OF_SEQUENCE where the node changed since `version`, NOT_SUPPORTED for another role.
+            SwarmError: OUT_OF_SEQUENCE where the node changed since `version`; FAILED_PRECONDITION where it is to be
+                a manager no more, and too few would be left.
         """
         problems = validate_node_spec(spec)
         if problems:
@@ -56,8 +64,10 @@ class Nodes:
 
         def change(tx: Transaction) -> Node:
             node = find_node(tx, node_id)
-            if spec.role is not node.spec.role:
-                raise not_supported("changing a node's role")
+            if spec.role is NodeRole.WORKER and node.spec.role is NodeRole.MANAGER:
+                reason = self._why_needed(node)
+                if reason is not None:
+                    raise precondition(reason)
             return tx.update(NODES, msgspec.structs.replace(node, version=version, spec=spec, updated_at=now_s))
 
         return await self._store.update(change, request_id=request_id)
@@ -71,7 +81,7 @@ class Nodes:
 
         def change(tx: Transaction) -> str:
             node = find_node(tx, ref)
-            if node.spec.role is NodeRole.MANAGER:
+            if node.role is NodeRole.MANAGER:
                 raise precondition(f"node {node.name} is a manager and cannot be removed: demote it first")
             if node.state is not NodeState.DOWN and not force:
                 raise precondition(

@@ -24,7 +24,7 @@ from swarmpy.ids import RandomBytes
 from swarmpy.model.base import Model
 from swarmpy.model.cluster import ClusterSpec
 from swarmpy.model.config import ConfigSpec
-from swarmpy.model.node import NodeSpec
+from swarmpy.model.node import Node, NodeSpec
 from swarmpy.model.spec import ServiceSpec
 from swarmpy.model.states import NodeRole
 from swarmpy.wire.convert import fill, from_proto, to_proto
@@ -43,12 +43,13 @@ class ControlServicer(control_pb2_grpc.ControlServicer):
         broker: Callable[[], Broker],
         join_addr: str,
         consensus: ConsensusReport,
+        why_needed: Callable[[Node], str | None],
     ) -> None:
         self._store = store
         self._broker = broker
         self._join_addr = join_addr
         self._services = Services(store, clock, random_bytes)
-        self._nodes = Nodes(store, clock)
+        self._nodes = Nodes(store, clock, why_needed)
         self._tasks = Tasks(store)
         self._cluster = ClusterSettings(store, clock, random_bytes)
         self._consensus = consensus

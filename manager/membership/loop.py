@@ -107,7 +107,8 @@ class Members:
                 return False
             case HandOver():
                 log.info("lead_handed_over", reason="this manager is to be a worker")
-                return await self._try(self._group.transfer)
+                await self._try(self._group.transfer)
+                return False
             case Promote():
                 log.info("member_promoted", member=step.member_id)
                 return await self._try(lambda: self._change(ConfChangeKind.ADD_VOTER, step.member_id))

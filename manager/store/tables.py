@@ -58,13 +58,19 @@ class Table(Generic[T]):
     shared_values: tuple[str, ...] = ()
 
 
+MANAGERS, WORKERS = "managers", "workers"
+"""Keys of the nodes' index `group`."""
+
 CLUSTERS: Final[Table[Cluster]] = Table(1, "clusters", "cluster", Cluster)
 NODES: Final[Table[Node]] = Table(
     2,
     "nodes",
     "node",
     Node,
-    (By("name", lambda node: node.name.casefold(), normalize=str.casefold),),
+    (
+        By("name", lambda node: node.name.casefold(), normalize=str.casefold),
+        By("group", lambda node: WORKERS if node.manager is None else MANAGERS),
+    ),
 )
 SERVICES: Final[Table[Service]] = Table(
     3,

@@ -6,6 +6,7 @@ import os
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import grpc
 import grpc.aio
@@ -89,7 +90,10 @@ class Port:
         return None
 
 
-def no_broker() -> object:
+UNUSED: Any = None
+
+
+def no_broker() -> Any:
     raise SwarmError(Code.UNAVAILABLE, "no logs here")
 
 
@@ -106,7 +110,7 @@ async def open_port() -> AsyncIterator[Port]:
         await store.update(sow)
         admission = Admission(store, founding.identity.cluster_id)
         server = grpc.aio.server(interceptors=(Boundary(admission.authorize),), options=SERVER)
-        control = ControlServicer(store, SystemClock(), os.urandom, no_broker, "", None)  # type: ignore[arg-type]  # unused
+        control = ControlServicer(store, SystemClock(), os.urandom, no_broker, "", UNUSED, UNUSED)
         control_pb2_grpc.add_ControlServicer_to_server(control, server)
         node_pb2_grpc.add_HealthServicer_to_server(HealthServicer(node_pb2.HealthResponse), server)
         port = server.add_secure_port("127.0.0.1:0", server_credentials(founding.identity))

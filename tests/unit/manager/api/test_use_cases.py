@@ -22,7 +22,7 @@ from swarmpy.api.v1 import types_pb2 as types
 from swarmpy.errors import Code, SwarmError
 from swarmpy.model.cluster import Cluster, ClusterSpec, JoinTokens, RootCA
 from swarmpy.model.endpoints import ServicePort
-from swarmpy.model.node import Node, NodeDescription, NodeSpec
+from swarmpy.model.node import ManagerStatus, Node, NodeDescription, NodeSpec
 from swarmpy.model.service import Endpoint, Service
 from swarmpy.model.spec import ContainerSpec, EndpointSpec, PortSpec, ServiceMode, ServiceSpec, TaskSpec
 from swarmpy.model.states import Availability, NodeRole, NodeState, Runtime, TaskState
@@ -81,6 +81,14 @@ def web(
     )
 
 
+JOIN_AT = "127.0.0.1:2377"
+
+
+def why_needed(node: Node) -> str | None:
+    """One manager cannot be done without."""
+    return f"{node.name} is the last manager" if node.name == "last" else None
+
+
 def no_logs() -> Any:
     raise AssertionError("nobody asks for logs here")
 
@@ -95,7 +103,7 @@ async def api() -> AsyncIterator[Api]:
     async with running_store() as store:
         await put(store, CLUSTERS, cluster)
         report = ConsensusReport(store, "m1", no_logs)
-        yield Api(store, ControlServicer(store, FakeClock(), random_source(), no_logs, "127.0.0.1:2377", report))
+        yield Api(store, ControlServicer(store, FakeClock(), random_source(), no_logs, JOIN_AT, report, why_needed))
 
 
 async def refused(call: Awaitable[object]) -> SwarmError:
@@ -237,10 +245,33 @@ async def test_tasks_are_named_by_service_slot_and_id() -> None:
             assert (await refused(found(ref))).code is Code.NOT_FOUND
 
 
+async def test_a_node_is_promoted_and_demoted_unless_it_is_needed() -> None:
+    async with api() as a:
+
+        async def set_role(node: Node, role: NodeRole) -> Node:
+            a.calls += 1
+            spec = cast(types.NodeSpec, to_proto(msgspec.structs.replace(node.spec, role=role)))
+            request = pb.UpdateNodeRequest(request_id=f"n{a.calls}", node_id=node.id, version=node.version, spec=spec)
+            return from_proto((await a.servicer.UpdateNode(request, None)).node, Node)
+
+        (last, worker) = await put(
+            a.store,
+            NODES,
+            Node(id="m", spec=NodeSpec(name="last", role=NodeRole.MANAGER), manager=ManagerStatus(raft_id=1)),
+            Node(id="w", spec=NodeSpec(name="w")),
+        )
+        promoted = await set_role(worker, NodeRole.MANAGER)
+        assert (promoted.spec.role, promoted.role) == (NodeRole.MANAGER, NodeRole.MANAGER)
+        assert (await set_role(promoted, NodeRole.WORKER)).spec.role is NodeRole.WORKER
+        error = await refused(set_role(last, NodeRole.WORKER))
+        assert (error.code, error.message) == (Code.FAILED_PRECONDITION, "last is the last manager")
+
+
 async def test_nodes_are_changed_by_the_user_and_removed_when_they_are_down() -> None:
     async with api() as a:
         description = NodeDescription(hostname="host")
-        manager = Node(id="m", spec=NodeSpec(role=NodeRole.MANAGER), state=NodeState.DOWN)
+        member = ManagerStatus(raft_id=1)
+        manager = Node(id="m", spec=NodeSpec(role=NodeRole.MANAGER), state=NodeState.DOWN, manager=member)
         (worker, _) = await put(a.store, NODES, Node(id="w", description=description, state=NodeState.READY), manager)
 
         async def change(version: int, spec: NodeSpec) -> Node:
@@ -257,8 +288,6 @@ async def test_nodes_are_changed_by_the_user_and_removed_when_they_are_down() ->
         drained = await change(worker.version, NodeSpec(availability=Availability.DRAIN))
         assert drained.spec.availability is Availability.DRAIN
         assert (await refused(change(worker.version, NodeSpec()))).code is Code.OUT_OF_SEQUENCE
-        error = await refused(change(drained.version, NodeSpec(role=NodeRole.MANAGER)))
-        assert error.code is Code.NOT_SUPPORTED
         error = await refused(remove("host"))
         assert (error.code, "is not down" in error.message) == (Code.FAILED_PRECONDITION, True)
         assert (await refused(remove("m", force=True))).code is Code.FAILED_PRECONDITION
@@ -381,7 +410,7 @@ async def test_a_watch_from_too_long_ago_is_compacted() -> None:
         await put(store, NODES, Node(id="n"))
         small = Store(store._proposer, history_changes=2)
         servicer = ControlServicer(
-            small, FakeClock(), random_source(), no_logs, "", ConsensusReport(small, "m1", no_logs)
+            small, FakeClock(), random_source(), no_logs, "", ConsensusReport(small, "m1", no_logs), why_needed
         )
         for data in store._proposer.log:  # type: ignore[attr-defined]  # the fake one
             small.apply(1, data)
