@@ -22,10 +22,9 @@ from pathlib import Path
 from types import FrameType
 from typing import NoReturn
 
-from scripts.devcluster import ROOT, DevCluster, DevNode
+from scripts.cluster import ROOT, Cluster, Localhost, Node
 from swarmpy.addresses import CONTROL_PORT
 
-BLOCK = "127.0.0"
 NODES = 3
 PORT = 8080
 HEAL_DEADLINE_S = 10.0
@@ -106,7 +105,7 @@ def promise(kept: bool, what: str) -> None:
 class Demo:
     """The steps, in the order in which they are shown."""
 
-    def __init__(self, terminal: Terminal, nodes: list[DevNode], port: int) -> None:
+    def __init__(self, terminal: Terminal, nodes: list[Node], port: int) -> None:
         self.terminal = terminal
         self.nodes = nodes
         self.port = port
@@ -238,8 +237,8 @@ def look_for_ports(port: int) -> None:
     Raises:
         NotAsPromised: one is.
     """
-    own = [(f"{BLOCK}.1", CONTROL_PORT), (f"{BLOCK}.1", CONTROL_PORT + 1)]
-    published = [(f"{BLOCK}.{n}", p) for p in (port, shop_port(port)) for n in range(1, NODES + 1)]
+    own = [(Localhost.address(1), CONTROL_PORT), (Localhost.address(1), CONTROL_PORT + 1)]
+    published = [(Localhost.address(n), p) for p in (port, shop_port(port)) for n in range(1, NODES + 1)]
     for address in own + published:
         try:
             socket.create_server(address).close()
@@ -251,10 +250,11 @@ def look_for_ports(port: int) -> None:
             ) from error
 
 
-def start_nodes(cluster: DevCluster) -> None:
+def start_nodes(cluster: Cluster) -> None:
     """Start the nodes, as separate swarmpyd's with their own addresses; return once they answer."""
     for _ in range(NODES):
         node = cluster.new_node()
+        node.start()
         print(f"{BOLD}$ swarmpyd --state-dir {node.state_dir} --addr {node.address} &{PLAIN}", flush=True)
 
     async def ready() -> None:
@@ -264,7 +264,7 @@ def start_nodes(cluster: DevCluster) -> None:
     asyncio.run(ready())
 
 
-def environment(manager: DevNode, port: int) -> dict[str, str]:
+def environment(manager: Node, port: int) -> dict[str, str]:
     """Return the environment of the commands: this project's programs first, the manager's node by default."""
     path = f"{ROOT / '.venv' / 'bin'}:{os.environ.get('PATH', '')}"
     return {
@@ -276,7 +276,7 @@ def environment(manager: DevNode, port: int) -> dict[str, str]:
     }
 
 
-def how_to_go_on(cluster: DevCluster) -> None:
+def how_to_go_on(cluster: Cluster) -> None:
     pids = " ".join(str(node.daemon.pid) for node in reversed(cluster.nodes) if node.daemon is not None)
     print(f"""
 The cluster goes on running. To go on:
@@ -286,7 +286,7 @@ To stop it:
   kill {pids}; while kill -0 {pids} 2>/dev/null; do sleep 0.1; done; rm -r {cluster.root}""")
 
 
-def what_nodes_said(cluster: DevCluster) -> None:
+def what_nodes_said(cluster: Cluster) -> None:
     """Show the last complaints of each node: their logs go with the demo."""
     for node in cluster.nodes:
         complaints = [line for line in node.log().splitlines() if re.search(r"warning|error|Error", line)]
@@ -294,7 +294,7 @@ def what_nodes_said(cluster: DevCluster) -> None:
             print(f"  {node.name}: {line}", file=sys.stderr)
 
 
-def clean_up(cluster: DevCluster) -> bool:
+def clean_up(cluster: Cluster) -> bool:
     """Stop everything and remove its files, whoever interrupts; return whether all of it stopped by itself."""
     for number in ENDS:
         signal.signal(number, signal.SIG_IGN)
@@ -312,8 +312,8 @@ def interrupt(number: int, frame: FrameType | None) -> NoReturn:
     raise KeyboardInterrupt
 
 
-def show(cluster: DevCluster, port: int, *, keep: bool) -> None:
-    """Run the whole demo. Raises NotAsPromised, or what DevCluster raises, at the first step that fails."""
+def show(cluster: Cluster, port: int, *, keep: bool) -> None:
+    """Run the whole demo. Raises NotAsPromised, or what Cluster raises, at the first step that fails."""
     look_for_ports(port)
     start_nodes(cluster)
     demo = Demo(Terminal(environment(cluster.nodes[0], port)), cluster.nodes, port)
@@ -329,7 +329,7 @@ def main() -> int:
     options = parser.parse_args()
     for number in ENDS:
         signal.signal(number, interrupt)
-    cluster = DevCluster(Path(tempfile.mkdtemp(prefix="swarmpy-demo-")), BLOCK)
+    cluster = Cluster(root=Path(tempfile.mkdtemp(prefix="swarmpy-demo-")), network=Localhost())
     began_s = time.monotonic()
     status = 1
     try:

@@ -16,7 +16,7 @@ from typing import Final
 
 from scripts.bench.cluster import process_spec
 from scripts.bench.report import cell, median, report, table
-from scripts.devcluster import dev_cluster
+from scripts.cluster import Cluster
 from swarmpy.client import Client
 
 TARGET_MS: Final = {"--help": 120.0, "service ls": 200.0}
@@ -57,8 +57,8 @@ def run_once(state_dir: Path, words: list[str], lines: int) -> float:
 async def measure(rounds: int, services: int) -> None:
     commands = {"--help": 5, "service ls": services + 1}
     times: dict[str, list[float]] = {}
-    async with dev_cluster(1) as cluster, cluster.client() as client:
-        await create_services(client, services)
+    async with Cluster() as cluster:
+        await create_services(cluster.client, services)
         for text, lines in commands.items():
             run_once(cluster[0].state_dir, text.split(), lines)  # the first compiles
             times[text] = [run_once(cluster[0].state_dir, text.split(), lines) for _ in range(rounds)]

@@ -13,7 +13,7 @@ from typing import Final
 
 from scripts.bench.cluster import Followed, gone, process_spec
 from scripts.bench.report import cell, median, report, table
-from scripts.devcluster import dev_cluster
+from scripts.cluster import Cluster
 from swarmpy.client import Client
 
 TARGET_S: Final = {1: 0.15, 100: 1.5, 500: 8.0}
@@ -35,7 +35,8 @@ async def create_once(client: Client, replicas: int) -> float:
 
 
 async def measure(sizes: list[int], rounds: int) -> None:
-    async with dev_cluster(NODES) as cluster, cluster.client() as client:
+    async with Cluster(workers=NODES - 1) as cluster:
+        client = cluster.client
         await create_once(client, NODES)  # the first service pays for what is loaded late
         times = {size: [await create_once(client, size) for _ in range(rounds)] for size in sizes}
     table(

@@ -24,7 +24,7 @@ from typing import Final
 
 import grpc.aio
 
-from scripts.devcluster import until
+from scripts.cluster import until
 from swarmpy import log as logging
 from swarmpy.addresses import Address, bootstrap_address, parse_address
 from swarmpy.clock import Clock, SystemClock

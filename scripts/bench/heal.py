@@ -15,7 +15,7 @@ from typing import Final
 
 from scripts.bench.cluster import Followed, gone, process_spec
 from scripts.bench.report import cell, median, report, table
-from scripts.devcluster import DevCluster, dev_cluster, until
+from scripts.cluster import Cluster, until
 from swarmpy.client import Client
 from swarmpy.model.states import NodeState
 
@@ -45,7 +45,7 @@ async def kill_tasks(client: Client, replicas: int, rounds: int) -> list[float]:
     return times
 
 
-async def vanish_once(cluster: DevCluster, client: Client, number: int, replicas: int) -> float:
+async def vanish_once(cluster: Cluster, client: Client, number: int, replicas: int) -> float:
     """Kill everything of a worker node; return the seconds until all its tasks run elsewhere. The node comes back."""
     node = cluster.nodes[1 + number % (NODES - 1)]
     node_id = next(n.id for n in await client.nodes.list() if n.description.hostname == node.name)
@@ -57,7 +57,7 @@ async def vanish_once(cluster: DevCluster, client: Client, number: int, replicas
         await followed.until(lambda f: sum(t.node_id != node_id for t in f.running()) == replicas)
         took_s = time.perf_counter() - began_s
     await client.services.remove(service.id)
-    node.launch()
+    node.start()
 
     async def back() -> bool:
         return (await client.nodes.get(node_id)).state is NodeState.READY
@@ -68,7 +68,8 @@ async def vanish_once(cluster: DevCluster, client: Client, number: int, replicas
 
 
 async def measure(rounds: int, replicas: int) -> None:
-    async with dev_cluster(NODES) as cluster, cluster.client() as client:
+    async with Cluster(workers=NODES - 1) as cluster:
+        client = cluster.client
         killed = await kill_tasks(client, max(replicas, rounds), rounds)
         vanished = [await vanish_once(cluster, client, number, replicas) for number in range(rounds)]
     rows = [

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Final
 
 from scripts.bench.report import Row, median, report, table
-from scripts.devcluster import DevNode, dev_cluster
+from scripts.cluster import Cluster
 
 RSS_TARGET_MB: Final = 110.0
 CPU_TARGET_PERCENT: Final = 1.0
@@ -42,13 +42,8 @@ def memory_mb(pid: int) -> tuple[float, float]:
     return sizes["Rss"], sizes["Pss"]
 
 
-def name_of(node: DevNode, pid: int) -> str:
-    names = {node.pid(name): name for name in ("taskhost", "dataplane", "worker", "manager")}
-    return names.get(pid, "swarmpyd")
-
-
 async def measure(windows: int, window_s: float) -> None:
-    async with dev_cluster(2, environ=environment()) as cluster:
+    async with Cluster(workers=1, environ=environment()) as cluster:
         node = cluster[1]
         await asyncio.sleep(SETTLE_S)
         pids = node.processes()
@@ -58,7 +53,8 @@ async def measure(windows: int, window_s: float) -> None:
             await asyncio.sleep(window_s)
             shares.append(100 * (cpu_s(pids) - spent_s) / (time.perf_counter() - began_s))
         sizes = {pid: memory_mb(pid) for pid in pids}
-        rows: list[Row] = [(name_of(node, pid), *size) for pid, size in sizes.items()]
+        names = {pid: name for name, pid in node.pids().items()}
+        rows: list[Row] = [(names[pid], *size) for pid, size in sizes.items()]
     rss, pss = (sum(column) for column in zip(*sizes.values(), strict=True))
     share = median(shares)
     table(["process", "RSS MB", "PSS MB"], [*rows, ("all", rss, pss), ("target", RSS_TARGET_MB, None)])

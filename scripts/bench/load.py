@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import AsyncIterator, Sequence
 from typing import Final
 
-from scripts.devcluster import until
+from scripts.cluster import until
 
 PATIENCE_S: Final = 10.0
 

@@ -24,7 +24,7 @@ import msgspec
 
 from scripts.bench.cluster import gone, process_spec
 from scripts.bench.report import Row, cell, median, report, table
-from scripts.devcluster import STOP_TASKS, DevCluster, dev_cluster, until
+from scripts.cluster import STOP_TASKS, Cluster, until
 from swarmpy.client import Client
 from swarmpy.errors import SwarmError
 from swarmpy.model.spec import Placement, ServiceSpec
@@ -86,15 +86,15 @@ def spread_spec(name: str, tasks: int) -> ServiceSpec:
     return msgspec.structs.replace(spec, task=msgspec.structs.replace(spec.task, placement=placement))
 
 
-async def register_again(cluster: DevCluster, fleet: FleetProcess) -> tuple[float, float]:
+async def register_again(cluster: Cluster, fleet: FleetProcess) -> tuple[float, float]:
     """Kill the manager; return the seconds until the next one answers, and until every worker has a session."""
-    pid = cluster[0].pid("manager")
+    pid = cluster[0].manager_pid()
     began_s = time.perf_counter()
     os.kill(pid, signal.SIGKILL)
 
     async def answers() -> bool:
         # A new client each time: a channel that was refused waits before it tries again.
-        async with cluster.client(timeout_s=0.5) as fresh:
+        async with cluster[0].connect(timeout_s=0.5) as fresh:
             try:
                 return bool((await fresh.cluster.get()).cluster.id)
             except SwarmError:
@@ -129,10 +129,10 @@ def resident_mb(pid: int) -> float:
 
 async def measure(workers: int, tasks: int, rounds: int, options: list[str]) -> None:
     async with (
-        dev_cluster(1, options=[*STOP_TASKS, *options]) as cluster,
-        cluster.client() as client,
+        Cluster(options=[*STOP_TASKS, *options]) as cluster,
         simulated_workers() as fleet,
     ):
+        client = cluster.client
         token = await client.cluster.join_tokens()
         joined_s = await fleet.tell("join", workers, token.tokens.worker, token.addr)
         connected_s = await fleet.tell("connected")
@@ -144,7 +144,7 @@ async def measure(workers: int, tasks: int, rounds: int, options: list[str]) -> 
         again = [await register_again(cluster, fleet) for _ in range(rounds)]
         nodes = await client.nodes.list(timeout_s=CALL_S)
         ready = sum(node.state is NodeState.READY for node in nodes)
-        manager_mb, fleet_mb = resident_mb(cluster[0].pid("manager")), resident_mb(fleet.pid)
+        manager_mb, fleet_mb = resident_mb(cluster[0].manager_pid()), resident_mb(fleet.pid)
     ran, removed = zip(*runs, strict=True)
     answered, registered = zip(*again, strict=True)
     rows: list[Row] = [

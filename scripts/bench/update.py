@@ -19,7 +19,7 @@ import msgspec
 from scripts.bench.cluster import Followed, gone, process_spec
 from scripts.bench.load import Load
 from scripts.bench.report import Row, cell, median, report, table
-from scripts.devcluster import ROOT, DevCluster, dev_cluster
+from scripts.cluster import ROOT, Cluster
 from swarmpy.client import Client
 from swarmpy.model.endpoints import AppProtocol
 from swarmpy.model.service import Service
@@ -90,7 +90,7 @@ async def without_load(client: Client, rounds: int) -> list[float]:
 
 
 async def under_load(
-    cluster: DevCluster, client: Client, protocol: AppProtocol, rounds: int, clients: int
+    cluster: Cluster, client: Client, protocol: AppProtocol, rounds: int, clients: int
 ) -> tuple[list[float], Load]:
     """Roll updates out one after another while requests come; return their seconds, and what became of the requests."""
     service = (await client.services.create(web_spec(f"web-{protocol.name.lower()}", protocol))).service
@@ -107,7 +107,8 @@ async def under_load(
 
 
 async def measure(rounds: int, clients: int) -> None:
-    async with dev_cluster(NODES) as cluster, cluster.client() as client:
+    async with Cluster(workers=NODES - 1) as cluster:
+        client = cluster.client
         times = await without_load(client, rounds)
         loads = {p: await under_load(cluster, client, p, rounds, clients) for p in (AppProtocol.TCP, AppProtocol.HTTP)}
     rows: list[Row] = [("no connections", median(times), " ".join(map(cell, times)), None, None)]

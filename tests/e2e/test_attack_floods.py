@@ -13,10 +13,10 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 
+from scripts.cluster import Node, until
 from swarmpy.errors import SwarmError
 from swarmpy.model.states import NodeState
-from tests.support.swarm import Swarm, process, until, who_answers, whoami
-from tests.support.swarm_node import SwarmNode
+from tests.support.swarm import Swarm, process, who_answers, whoami
 
 pytestmark = [
     pytest.mark.e2e,
@@ -66,7 +66,7 @@ def rss_mb(pid: int) -> int:
 
 async def test_connections_without_a_certificate_do_not_lock_nodes_out(swarm: Swarm) -> None:
     manager = swarm.manager.pid("manager")
-    with crowd(swarm.manager.addr, 2377):
+    with crowd(swarm.manager.address, 2377):
 
         async def full() -> bool:
             return open_files(manager) > 40
@@ -91,7 +91,7 @@ async def test_connections_without_a_certificate_do_not_lock_nodes_out(swarm: Sw
 async def test_a_crowd_at_the_joiners_door_costs_little(swarm: Swarm, says: bytes) -> None:
     manager = swarm.manager.pid("manager")
     before_mb = rss_mb(manager)
-    with crowd(swarm.manager.addr, 2378, says=says):
+    with crowd(swarm.manager.address, 2378, says=says):
         assert await swarm.client.services.list(timeout_s=5.0)
         most_mb = 0
         for _ in range(20):
@@ -105,7 +105,7 @@ async def test_a_crowd_at_the_joiners_door_costs_little(swarm: Swarm, says: byte
 async def test_a_crowd_at_the_metrics_leaves_the_process_its_descriptors(swarm: Swarm) -> None:
     for name, port in (("worker", 9323), ("manager", 9324)):
         pid = swarm.manager.pid(name)
-        with crowd(swarm.manager.addr, port, says=b"GET"):
+        with crowd(swarm.manager.address, port, says=b"GET"):
             await swarm.create(process(f"beside-{name}", "sleep", "1000"))
             await swarm.running(f"beside-{name}", 1)
             assert open_files(pid) < OPEN_FILES * 2 / 3
@@ -128,9 +128,7 @@ def small_disk() -> Iterator[Path]:
 @pytest.mark.root
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can mount file systems")
 async def test_on_a_full_disk_what_was_killed_runs_again(small_disk: Path) -> None:
-    swarm = Swarm(2)
-    swarm.nodes[1].state = small_disk / "state"
-    async with swarm:
+    async with Swarm(2, state_dirs={"node2": small_disk / "state"}) as swarm:
         node = swarm.nodes[1]
         await swarm.create(whoami("web", 8080, replicas=4))
         before = {task.id: task.pid for task in await swarm.running("web", 4)}
@@ -141,7 +139,7 @@ async def test_on_a_full_disk_what_was_killed_runs_again(small_disk: Path) -> No
 
         async def serves() -> bool:
             try:
-                return (await who_answers(node.addr, 8080))["service"] == "web"
+                return (await who_answers(node.address, 8080))["service"] == "web"
             except OSError:
                 return False
 
@@ -152,7 +150,7 @@ async def test_on_a_full_disk_what_was_killed_runs_again(small_disk: Path) -> No
         await swarm.running("web", 6)
 
 
-async def dies_and_is_replaced(node: SwarmNode, name: str) -> None:
+async def dies_and_is_replaced(node: Node, name: str) -> None:
     killed = node.kill(name)
 
     async def replaced() -> bool:

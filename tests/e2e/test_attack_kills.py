@@ -17,12 +17,11 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 
+from scripts.cluster import Node
 from swarmpy.errors import SwarmError
 from swarmpy.model.spec import ServiceSpec, UpdateConfig
 from swarmpy.model.states import TaskState, UpdateState
-from tests.support.node_process import runs
-from tests.support.swarm import Swarm, answering, process, whoami, with_env
-from tests.support.swarm_node import SwarmNode
+from tests.support.swarm import Swarm, process, whoami, with_env
 
 pytestmark = [
     pytest.mark.e2e,
@@ -34,7 +33,7 @@ SEED = 11
 ATTACK_S = 12.0
 REPLICAS = 5
 SERVICES = ("web", "plain")
-NAMES = ("supervisor", "taskhost", "worker", "dataplane", "manager", "task")
+NAMES = ("swarmpyd", "taskhost", "worker", "dataplane", "manager", "task")
 BOOT_VARIABLE = "SWARMPY_BOOT_ID_FILE"
 
 
@@ -58,15 +57,7 @@ async def swarm(boot: Path) -> AsyncIterator[Swarm]:
             yield swarm
 
 
-def recorded(node: SwarmNode, name: str) -> int:
-    """Return a process's pid from its record, which needs no supervisor; 0 if it does not run."""
-    with contextlib.suppress(OSError, ValueError):
-        pid = int(json.loads((node.state / "run" / f"{name}.pid").read_text())["pid"])
-        return pid if runs(pid) else 0
-    return 0
-
-
-def task_processes(node: SwarmNode) -> dict[str, list[int]]:
+def task_processes(node: Node) -> dict[str, list[int]]:
     """Return the pids of the tasks that run on a node, whoever knows of them, by task id."""
     found = defaultdict(list)
     for pid in node.processes():
@@ -96,12 +87,8 @@ async def converged(swarm: Swarm) -> None:
     await swarm.until(agree, what="the nodes run what the managers want, and nothing else", deadline_s=60.0)
 
 
-def strike(node: SwarmNode, name: str, rng: random.Random) -> None:
-    assert node.daemon is not None
-    if name == "supervisor":
-        node.kill_supervisor()
-        return
-    pid = recorded(node, name)
+def strike(node: Node, name: str, rng: random.Random) -> None:
+    pid = node.pids().get(name, 0)
     if name == "task":
         pid = rng.choice(sorted(pid for pids in task_processes(node).values() for pid in pids) or [0])
     if pid:
@@ -152,7 +139,7 @@ async def test_whatever_is_killed_in_whatever_order_the_cluster_finds_back(swarm
         group.create_task(use(swarm, rng, until_s))
     revive(swarm)
     for node in swarm.nodes:
-        await answering(node)
+        await node.ready()
     for name in SERVICES:
         await swarm.client.services.scale(name, REPLICAS, timeout_s=30.0)
     await converged(swarm)
@@ -176,25 +163,25 @@ async def test_after_a_reboot_no_recorded_pid_is_trusted(
     lost = (await swarm.running("plain", REPLICAS))[0]
     node = swarm.node_of(lost, nodes)
     await node.close()
-    node.kill_all()
+    node.vanish()
     claim(node, lost.id, innocent.pid)
     boot.write_text("second\n")  # noqa: ASYNC240  # a line in a file of the test's own
     node.start()
-    await answering(node)
+    await node.ready()
     await converged(swarm)
     old, _ = await swarm.client.tasks.get(lost.id)
     assert (old.state, old.error) == (TaskState.FAILED, "node rebooted")
     assert innocent.poll() is None, "a process of the new boot was signalled"
 
 
-def claim(node: SwarmNode, task_id: str, pid: int) -> None:
+def claim(node: Node, task_id: str, pid: int) -> None:
     """Make the records of the node's former boot name this process as its task and as its worker."""
     start_time = int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19])
-    journal = next(path for path in (node.state / "taskhost").iterdir() if b'"start"' in path.read_bytes())
+    journal = next(path for path in (node.state_dir / "taskhost").iterdir() if b'"start"' in path.read_bytes())
     records = [json.loads(line) for line in journal.read_text().splitlines()]
     for record in records:
         if record.get("id") == task_id and record["kind"] == "start":
             record |= {"pid": pid, "start_time": start_time}
     journal.write_text("".join(json.dumps(record) + "\n" for record in records))
-    path = node.state / "run" / "worker.pid"
+    path = node.state_dir / "run" / "worker.pid"
     path.write_text(json.dumps(json.loads(path.read_text()) | {"pid": pid, "start_time": start_time}))

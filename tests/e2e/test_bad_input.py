@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 import msgspec
 import pytest
 import pytest_asyncio
 
+from scripts.cluster import Node, until
 from swarmpy.client import Client
 from swarmpy.errors import Code, SwarmError
 from swarmpy.model.cluster import ClusterSpec
@@ -17,8 +19,7 @@ from swarmpy.model.endpoints import AppProtocol
 from swarmpy.model.spec import PortSpec, Resources, ServiceSpec
 from swarmpy.model.states import NodeState, TaskState
 from swarmpy.model.task import Task
-from tests.support.swarm import TARGET, Swarm, process, until, who_answers, whoami
-from tests.support.swarm_node import SwarmNode
+from tests.support.swarm import TARGET, Swarm, process, who_answers, whoami
 
 pytestmark = [
     pytest.mark.e2e,
@@ -37,7 +38,7 @@ async def swarm() -> AsyncIterator[Swarm]:
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def stranger(swarm: Swarm) -> SwarmNode:
+async def stranger(swarm: Swarm) -> Node:
     """A node that is in no cluster."""
     return await swarm.add("stranger")
 
@@ -72,7 +73,7 @@ async def test_two_services_cannot_publish_one_port(swarm: Swarm) -> None:
 
 async def test_a_port_that_another_program_holds_is_said_and_tried_again(swarm: Swarm) -> None:
     one, two = swarm.nodes[:2]
-    with socket.create_server((two.addr, 8080)):
+    with socket.create_server((two.address, 8080)):
         await swarm.create(whoami("web", 8080, replicas=2))
         await swarm.running("web", 2)
 
@@ -80,15 +81,15 @@ async def test_a_port_that_another_program_holds_is_said_and_tried_again(swarm: 
             return (await two.client.node.info()).problems
 
         problems = await until(said, what="the node says that it cannot listen")
-        assert problems == (f"port 8080 on {two.addr} is used by another program (tcp)",)
+        assert problems == (f"port 8080 on {two.address} is used by another program (tcp)",)
         assert (await one.client.node.info()).problems == ()
-        assert {(await who_answers(one.addr, 8080))["slot"] for _ in range(4)} == {"1", "2"}
+        assert {(await who_answers(one.address, 8080))["slot"] for _ in range(4)} == {"1", "2"}
 
     async def cleared() -> bool:
         return not (await two.client.node.info()).problems
 
     await until(cleared, what="the port is had once it is free")
-    assert (await who_answers(two.addr, 8080))["service"] == "web"
+    assert (await who_answers(two.address, 8080))["service"] == "web"
     await swarm.remove("web")
 
 
@@ -113,30 +114,30 @@ async def test_a_command_that_is_not_there_is_rejected_and_tried_ever_less(swarm
     await swarm.remove("typo")
 
 
-async def test_tokens_that_admit_nobody(swarm: Swarm, stranger: SwarmNode) -> None:
-    at = f"{swarm.manager.addr}:2377"
+async def test_tokens_that_admit_nobody(swarm: Swarm, stranger: Node) -> None:
+    at = f"{swarm.manager.address}:2377"
     error = await refusal(stranger.client.node.join(at, "SWMTKN-1-oops"))
     assert error.code is Code.INVALID_ARGUMENT
     assert error.message == (
         "the join token is malformed: it looks like SWMTKN-1-<50 characters>-<25 characters>; "
         "print it on a manager with `swarmpy swarm join-token worker`"
     )
-    right = swarm.worker_token
+    right = (await swarm.join_tokens()).worker
     error = await refusal(stranger.client.node.join(at, right[:-25] + "0" * 25))
     assert error.code is Code.PERMISSION_DENIED
     assert "join-token" in error.message
     error = await refusal(stranger.client.node.join(at, f"SWMTKN-1-{'0' * 50}-{right[-25:]}"))
     assert error.code is Code.PERMISSION_DENIED
     assert error.message == (
-        f"the token is not for the cluster at {swarm.manager.addr}:2378: "
+        f"the token is not for the cluster at {swarm.manager.address}:2378: "
         "print that one's with `swarmpy swarm join-token worker`"
     )
     assert (await stranger.client.node.info()).state == "inactive"
     assert len(await swarm.client.nodes.list()) == 2
 
 
-async def test_joining_what_is_no_manager(swarm: Swarm, stranger: SwarmNode) -> None:
-    token = swarm.worker_token
+async def test_joining_what_is_no_manager(swarm: Swarm, stranger: Node) -> None:
+    token = (await swarm.join_tokens()).worker
     error = await refusal(stranger.client.node.join("127.0.0.1:1", token))
     assert error.code is Code.UNAVAILABLE
     assert error.message == (
@@ -154,20 +155,20 @@ async def test_joining_what_is_no_manager(swarm: Swarm, stranger: SwarmNode) -> 
         await reader.read()
         writer.close()
 
-    async with await asyncio.start_server(greet, stranger.addr, 0) as server:
+    async with await asyncio.start_server(greet, stranger.address, 0) as server:
         port = server.sockets[0].getsockname()[1]
-        error = await refusal(stranger.client.node.join(f"{stranger.addr}:{port - 1}", token))
+        error = await refusal(stranger.client.node.join(f"{stranger.address}:{port - 1}", token))
     assert error.code is Code.FAILED_PRECONDITION
-    assert f"{stranger.addr}:{port} is not a swarm manager" in error.message
+    assert f"{stranger.address}:{port} is not a swarm manager" in error.message
 
 
-async def test_control_calls_on_a_node_that_is_no_manager(swarm: Swarm, stranger: SwarmNode) -> None:
+async def test_control_calls_on_a_node_that_is_no_manager(swarm: Swarm, stranger: Node) -> None:
     error = await refusal(stranger.client.services.list())
     assert error.code is Code.FAILED_PRECONDITION
     assert error.message == "this node is not part of a swarm: use `swarmpy swarm init` or `swarmpy swarm join`"
     error = await refusal(swarm.nodes[1].client.services.list())
     assert error.code is Code.FAILED_PRECONDITION
-    assert error.message == (f"this node is not a swarm manager: run this on a manager ({swarm.manager.addr}:2377)")
+    assert error.message == (f"this node is not a swarm manager: run this on a manager ({swarm.manager.address}:2377)")
     error = await refusal(swarm.nodes[1].client.node.init(ClusterSpec()))
     assert error.code is Code.FAILED_PRECONDITION
     assert error.message == (
@@ -175,11 +176,11 @@ async def test_control_calls_on_a_node_that_is_no_manager(swarm: Swarm, stranger
     )
     error = await refusal(stranger.client.node.leave())
     assert error.message == "this node is not part of a swarm"
-    async with Client.connect(state_dir=stranger.directory / "nothing") as nobody:
+    async with Client.connect(state_dir=stranger.state_dir / "nothing") as nobody:
         error = await refusal(nobody.node.info())
     assert error.code is Code.UNAVAILABLE
     assert error.message == (
-        f"cannot reach swarmpyd at {stranger.directory}/nothing/run/node.sock: is it running? start it with `swarmpyd`"
+        f"cannot reach swarmpyd at {stranger.state_dir}/nothing/run/node.sock: is it running? start it with `swarmpyd`"
     )
 
 
@@ -229,18 +230,15 @@ async def test_what_no_node_can_run_waits_and_says_why(swarm: Swarm) -> None:
     await swarm.remove("huge")
 
 
-async def test_a_state_directory_in_use(swarm: Swarm) -> None:
-    second = SwarmNode("second", swarm.block.address(9), state=swarm.manager.state)
-    try:
-        second.start()
-        assert second.daemon is not None
-        assert second.daemon.wait(20) == 1
-        assert second.log() == (
-            f"swarmpyd: the state directory {second.state} is in use by another swarmpyd, "
-            f"pid {swarm.manager.status()['pid']}\n"
-        )
-    finally:
-        second.forget()
+async def test_a_state_directory_in_use(swarm: Swarm, tmp_path: Path) -> None:
+    second = Node("second", swarm.network.place(9), swarm.manager.state_dir, log_path=tmp_path / "log")
+    second.start()
+    assert second.daemon is not None
+    assert second.daemon.wait(20) == 1
+    assert second.log() == (
+        f"swarmpyd: the state directory {second.state_dir} is in use by another swarmpyd, "
+        f"pid {swarm.manager.pid('swarmpyd')}\n"
+    )
     await swarm.node_is("node1", NodeState.READY)
 
 
@@ -253,5 +251,5 @@ async def test_a_published_port_is_not_the_nodes_own(swarm: Swarm) -> None:
         return (await swarm.client.node.info()).problems
 
     problems = await until(said, what="the manager's node says that it cannot listen")
-    assert problems == (f"port 2377 on {swarm.manager.addr} is used by another program (tcp)",)
+    assert problems == (f"port 2377 on {swarm.manager.address} is used by another program (tcp)",)
     await swarm.remove("greedy")

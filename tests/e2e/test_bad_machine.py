@@ -13,11 +13,11 @@ import msgspec
 import pytest
 import pytest_asyncio
 
+from scripts.cluster import Block, Node, until
 from swarmpy.errors import Code, SwarmError
 from swarmpy.model.spec import Resources
 from swarmpy.model.states import TaskState
-from tests.support.swarm import Block, Swarm, process, until
-from tests.support.swarm_node import SwarmNode
+from tests.support.swarm import Swarm, process
 
 pytestmark = [
     pytest.mark.e2e,
@@ -59,27 +59,24 @@ def block() -> Iterator[Block]:
     block.close()
 
 
-def refused_start(node: SwarmNode) -> str:
+def refused_start(node: Node) -> str:
     """Start a node that cannot start, and return what it says."""
-    try:
-        node.start()
-        assert node.daemon is not None
-        assert node.daemon.wait(20) == 1
-        return node.log()
-    finally:
-        node.forget()
+    node.start()
+    assert node.daemon is not None
+    assert node.daemon.wait(20) == 1
+    return node.log()
 
 
-async def test_a_state_directory_that_cannot_be_written(block: Block) -> None:
+async def test_a_state_directory_that_cannot_be_written(block: Block, tmp_path: Path) -> None:
     with small_disk(1, "ro") as disk:
-        said = refused_start(SwarmNode("node1", block.address(1), state=disk / "state"))
+        said = refused_start(Node("node1", block.place(1), disk / "state", log_path=tmp_path / "log"))
         assert said == f"swarmpyd: cannot use the state directory {disk}/state: read-only file system\n"
 
 
-async def test_a_state_directory_without_space(block: Block) -> None:
+async def test_a_state_directory_without_space(block: Block, tmp_path: Path) -> None:
     with small_disk(1) as disk:
         fill(disk)
-        said = refused_start(SwarmNode("node1", block.address(1), state=disk / "state"))
+        said = refused_start(Node("node1", block.place(1), disk / "state", log_path=tmp_path / "log"))
         assert said == f"swarmpyd: cannot use the state directory {disk}/state: no space left on device\n"
 
 
@@ -111,7 +108,7 @@ async def test_a_node_that_stops_with_limited_tasks_leaves_no_cgroup() -> None:
 async def on_small_disk() -> AsyncIterator[tuple[Swarm, Path]]:
     """A cluster whose manager has space for one segment of its log and not for two."""
     with small_disk(SEGMENT_MB * 3 // 2) as disk:
-        async with Swarm(1, state=disk / "state") as swarm:
+        async with Swarm(1, state_dirs={"node1": disk / "state"}) as swarm:
             yield swarm, disk
 
 

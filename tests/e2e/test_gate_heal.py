@@ -9,14 +9,14 @@ from collections.abc import AsyncIterator
 import pytest
 import pytest_asyncio
 
+from scripts.cluster import Node, until
+from scripts.cluster.processes import runs
 from swarmpy.client import TaskFilter
 from swarmpy.errors import Code, SwarmError
-from swarmpy.model.node import Node
+from swarmpy.model.node import Node as NodeRow
 from swarmpy.model.states import Availability, NodeState, TaskState
 from swarmpy.model.task import Task
-from tests.support.node_process import runs
-from tests.support.swarm import Swarm, process, until
-from tests.support.swarm_node import SwarmNode
+from tests.support.swarm import Swarm, process
 
 pytestmark = [
     pytest.mark.e2e,
@@ -48,7 +48,7 @@ def pids(tasks: list[Task]) -> dict[str, int]:
     return {task.id: task.pid for task in tasks}
 
 
-async def worker_with_tasks(swarm: Swarm, service: str) -> tuple[SwarmNode, list[Task]]:
+async def worker_with_tasks(swarm: Swarm, service: str) -> tuple[Node, list[Task]]:
     """Return a node that is no manager, and its tasks of the service."""
     nodes = await swarm.client.nodes.list()
     live = await swarm.live(service)
@@ -87,7 +87,7 @@ async def test_a_killed_worker_process_adopts_its_tasks(swarm: Swarm, service: s
     for node in swarm.nodes:
         dead = node.kill("worker")
 
-        async def back(node: SwarmNode = node, dead: int = dead) -> bool:
+        async def back(node: Node = node, dead: int = dead) -> bool:
             return node.status()["processes"]["worker"]["pid"] not in (None, dead) and await is_connected(node)
 
         await swarm.until(back, what="the worker is back")
@@ -104,7 +104,7 @@ async def test_a_killed_worker_process_adopts_its_tasks(swarm: Swarm, service: s
     await swarm.running(service, 3)
 
 
-async def is_connected(node: SwarmNode) -> bool:
+async def is_connected(node: Node) -> bool:
     try:
         return (await node.client.node.info()).state == "connected"
     except SwarmError:
@@ -117,7 +117,7 @@ async def test_a_killed_data_plane_and_task_host_come_back(swarm: Swarm, service
         for node in swarm.nodes:
             dead = node.kill(name)
 
-            async def back(node: SwarmNode = node, name: str = name, dead: int = dead) -> bool:
+            async def back(node: Node = node, name: str = name, dead: int = dead) -> bool:
                 return node.status()["processes"][name]["pid"] not in (None, dead)
 
             await swarm.until(back, what=f"{name} is back")
@@ -169,7 +169,7 @@ async def asked(swarm: Swarm, service: str) -> int | None:
 
 async def test_a_dead_node_is_noticed_and_its_tasks_run_elsewhere(swarm: Swarm, service: str) -> None:
     node, lost = await worker_with_tasks(swarm, service)
-    node.kill_all()
+    node.vanish()
     down = await swarm.node_is(node.name, NodeState.DOWN)
     assert down.message == "3 heartbeats in a row were missed"
     live = await swarm.running(service, 3)
@@ -227,7 +227,7 @@ async def test_drain_pause_and_active(swarm: Swarm, service: str) -> None:
 
 async def test_nodes_leave_are_removed_and_refused(swarm: Swarm, service: str) -> None:
     extra = await swarm.add("extra")
-    await swarm.join(extra)
+    await swarm.join([extra])
     row = await swarm.node_is("extra", NodeState.READY)
     await swarm.client.services.scale(service, 8)
     assert row.id in {t.node_id for t in await swarm.running(service, 8)}
@@ -246,7 +246,7 @@ async def test_nodes_leave_are_removed_and_refused(swarm: Swarm, service: str) -
     await swarm.client.nodes.remove("extra")
     assert row.id not in {n.id for n in await swarm.client.nodes.list()}
 
-    await swarm.join(extra)
+    await swarm.join([extra])
     again = await swarm.node_is("extra", NodeState.READY)
     assert again.id != row.id
     await swarm.client.nodes.remove("extra", force=True)
@@ -265,5 +265,5 @@ async def test_the_last_manager_leaves_only_by_force(swarm: Swarm) -> None:
         await swarm.client.node.leave()
     assert refused.value.code is Code.FAILED_PRECONDITION
     assert "--force" in refused.value.message
-    nodes: list[Node] = await swarm.client.nodes.list()
+    nodes: list[NodeRow] = await swarm.client.nodes.list()
     assert len(nodes) == 3

@@ -10,8 +10,8 @@ import dnslib
 import pytest
 import pytest_asyncio
 
-from tests.support.swarm import TARGET, Swarm, until, who_answers, whoami
-from tests.support.swarm_node import SwarmNode, accepts
+from scripts.cluster import Node, until
+from tests.support.swarm import TARGET, Swarm, accepts, who_answers, whoami
 
 pytestmark = [
     pytest.mark.e2e,
@@ -40,7 +40,7 @@ async def web(swarm: Swarm) -> AsyncIterator[str]:
         await swarm.remove("web")
 
 
-async def ask(node: SwarmNode, name: str, kind: str = "A") -> dnslib.DNSRecord:
+async def ask(node: Node, name: str, kind: str = "A") -> dnslib.DNSRecord:
     """Ask a node's own DNS server."""
     host, _, port = (await node.client.node.info()).dns_addr.rpartition(":")
     question = dnslib.DNSRecord.question(name, kind)
@@ -49,11 +49,11 @@ async def ask(node: SwarmNode, name: str, kind: str = "A") -> dnslib.DNSRecord:
     return answer
 
 
-async def addresses(node: SwarmNode, name: str) -> list[str]:
+async def addresses(node: Node, name: str) -> list[str]:
     return [str(record.rdata) for record in (await ask(node, name)).rr]
 
 
-async def known(node: SwarmNode, name: str, count: int) -> None:
+async def known(node: Node, name: str, count: int) -> None:
     async def settled() -> bool:
         return len(await addresses(node, name)) == count
 
@@ -68,7 +68,7 @@ async def test_a_service_name_is_its_vip(swarm: Swarm, web: str) -> None:
         assert 0 < answer.rr[0].ttl <= 5
         vip = str(answer.rr[0].rdata)
         assert vip.startswith("127.")
-        assert vip not in {n.addr for n in swarm.nodes}
+        assert vip not in {n.address for n in swarm.nodes}
         assert (await who_answers(vip, TARGET))["service"] == web
 
 
@@ -76,7 +76,7 @@ async def test_task_names_are_their_nodes(swarm: Swarm, web: str) -> None:
     live = {task.slot: task for task in await swarm.live(web)}
     rows = {row.id: row for row in await swarm.client.nodes.list()}
     for node in swarm.nodes:
-        assert sorted(await addresses(node, "tasks.web.swarm")) == sorted(n.addr for n in swarm.nodes)
+        assert sorted(await addresses(node, "tasks.web.swarm")) == sorted(n.address for n in swarm.nodes)
         for slot, task in live.items():
             where = [rows[task.node_id].data_addr]
             assert await addresses(node, f"{slot}.web.swarm") == where
@@ -99,7 +99,7 @@ async def test_service_records_lead_to_the_tasks_ports(swarm: Swarm, web: str) -
 async def test_connections_go_round_whichever_way_they_come(swarm: Swarm, web: str) -> None:
     for node in swarm.nodes:
         vip = (await addresses(node, "web.swarm"))[0]
-        for host, port in ((node.addr, PORT), (vip, TARGET)):
+        for host, port in ((node.address, PORT), (vip, TARGET)):
             counts = Counter([(await who_answers(host, port))["slot"] for _ in range(9)])
             assert counts == {"1": 3, "2": 3, "3": 3}, f"{host}:{port}"
 
@@ -119,13 +119,13 @@ async def test_names_follow_the_number_of_tasks(swarm: Swarm, web: str) -> None:
 
 async def test_a_removed_service_is_forgotten(swarm: Swarm, web: str) -> None:
     vips = [(await addresses(node, "web.swarm"))[0] for node in swarm.nodes]
-    assert all(accepts(node.addr, PORT) for node in swarm.nodes)
+    assert all(accepts(node.address, PORT) for node in swarm.nodes)
     await swarm.remove(web)
     for node, vip in zip(swarm.nodes, vips, strict=True):
 
-        async def forgotten(node: SwarmNode = node, vip: str = vip) -> bool:
+        async def forgotten(node: Node = node, vip: str = vip) -> bool:
             codes = {(await ask(node, name)).header.rcode for name in ("web.swarm", "tasks.web.swarm", "1.web.swarm")}
-            listening = accepts(node.addr, PORT) or accepts(vip, TARGET)
+            listening = accepts(node.address, PORT) or accepts(vip, TARGET)
             return codes == {dnslib.RCODE.NXDOMAIN} and not listening
 
         await until(forgotten, what=f"{node.name} has forgotten web")

@@ -14,13 +14,13 @@ import msgspec
 import pytest
 import pytest_asyncio
 
+from scripts.cluster import Node
 from swarmpy.errors import SwarmError
 from swarmpy.model.cluster import ClusterSpec
 from swarmpy.model.spec import UpdateConfig
 from swarmpy.model.states import Availability, UpdateOrder
 from tests.support.load import Load, Outcome
-from tests.support.swarm import Swarm, answering, who_answers, whoami, with_env
-from tests.support.swarm_node import SwarmNode
+from tests.support.swarm import Swarm, who_answers, whoami, with_env
 
 pytestmark = [
     pytest.mark.e2e,
@@ -53,7 +53,7 @@ def load(swarm: Swarm, *kinds: str) -> Iterator[dict[str, Outcome]]:
         loads = {}
         for label in kinds or KINDS:
             service, mode = label.split()
-            targets = [f"{node.addr}:{PORTS[service]}" for node in swarm.nodes]
+            targets = [f"{node.address}:{PORTS[service]}" for node in swarm.nodes]
             loads[label] = stack.enter_context(Load(mode, targets))
         yield outcomes
     for label, finished in loads.items():
@@ -128,9 +128,9 @@ async def test_what_carries_no_connection_may_be_killed(swarm: Swarm) -> None:
         for node in swarm.nodes:
             await replaced(swarm, node, "worker", node.kill)
             await replaced(swarm, node, "taskhost", node.kill)
-            node.kill_supervisor()
+            node.kill("swarmpyd")
             node.start()
-            await answering(node)
+            await node.ready()
         await replaced(swarm, swarm.manager, "manager", swarm.manager.kill)
         after = {task.id: task.pid for name in PORTS for task in await swarm.running(name, REPLICAS)}
     assert after == before
@@ -140,12 +140,12 @@ async def test_a_data_plane_that_is_replaced_refuses_no_connection(swarm: Swarm)
     """Kept connections are closed between two requests then, as any HTTP server may do."""
     with load(swarm, "http new", "plain new"):
         for node in swarm.nodes * 3:
-            await replaced(swarm, node, "dataplane", node.restart)
+            await replaced(swarm, node, "dataplane", node.replace)
             for port in PORTS.values():
-                assert "slot" in await who_answers(node.addr, port)
+                assert "slot" in await who_answers(node.address, port)
 
 
-async def replaced(swarm: Swarm, node: SwarmNode, process: str, end: Callable[[str], object]) -> None:
+async def replaced(swarm: Swarm, node: Node, process: str, end: Callable[[str], object]) -> None:
     """End a process of a node, and return once another one has taken its place and the node is in touch."""
     old = node.pid(process)
     end(process)

@@ -12,8 +12,9 @@ from pathlib import Path
 
 import pytest
 
+from scripts.cluster.processes import runs
 from swarmpy.daemon import proc
-from tests.support.node_process import FAKE, NodeProcess, runs, until
+from tests.support.node_process import FAKE, NodeProcess, until
 
 pytestmark = pytest.mark.e2e
 

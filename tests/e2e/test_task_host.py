@@ -14,9 +14,10 @@ from typing import Any
 
 import pytest
 
+from scripts.cluster.processes import runs
 from swarmpy.daemon import proc
 from swarmpy.errors import Code, SwarmError
-from tests.support.node_process import MARK, NodeProcess, runs, until
+from tests.support.node_process import MARK, NodeProcess, until
 from worker.taskhost.client import ExecRequest, StartRequest, TaskExit, TaskHostClient, socket_path
 
 pytestmark = pytest.mark.e2e

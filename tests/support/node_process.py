@@ -17,6 +17,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
+from scripts.cluster.processes import runs
 from swarmpy.daemon import proc
 from swarmpy.daemon.client import SupervisorClient, socket_path
 from swarmpy.errors import SwarmError
@@ -205,9 +206,3 @@ class NodeProcess:
         if self.daemon:
             self.daemon.wait(DEADLINE_S)
         shutil.rmtree(self.directory)
-
-
-def runs(pid: int) -> bool:
-    """Return whether there is a process of that pid that is no zombie."""
-    stat = proc.read_stat(pid)
-    return stat is not None and not stat.zombie

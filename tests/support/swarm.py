@@ -1,4 +1,4 @@
-"""A real cluster for tests: nodes in processes of their own, on loopback addresses of their own.
+"""A real cluster for tests: the cluster of `scripts.cluster`, and what tests ask of its services.
 
     async with Swarm(3) as swarm:
         await swarm.create(process("web", "sleep", "1000", replicas=3))
@@ -10,22 +10,21 @@ Leaving the block stops every node as an operator does, and fails if a process, 
 from __future__ import annotations
 
 import asyncio
-import random
 import socket
 import sys
-import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
-from types import TracebackType
-from typing import Final, Self, TypeVar
+from types import MappingProxyType
+from typing import Final, TypeVar
 
 import msgspec
 
-from swarmpy.client import Client, ListedService, TaskFilter
+from scripts.cluster import ROOT, Cluster, Node, until
+from swarmpy.client import ListedService, TaskFilter
 from swarmpy.errors import SwarmError
 from swarmpy.model.cluster import ClusterSpec
 from swarmpy.model.endpoints import AppProtocol
-from swarmpy.model.node import Node
+from swarmpy.model.node import Node as NodeRow
 from swarmpy.model.spec import (
     ContainerSpec,
     EndpointSpec,
@@ -39,119 +38,37 @@ from swarmpy.model.spec import (
 )
 from swarmpy.model.states import Availability, NodeState, Runtime, UpdateState
 from swarmpy.model.task import Task
-from tests.support.swarm_node import SwarmNode
 
-ROOT: Final = Path(__file__).resolve().parents[2]
 WHOAMI: Final = (sys.executable, str(ROOT / "examples" / "whoami.py"))
 TARGET: Final = 8000  # a port that a VIP can have without root
 DEADLINE_S: Final = 30.0
-LOOK_S: Final = 0.02
 HEARTBEAT_S: Final = 1.0
-_CLAIM_PORT: Final = 1
 
 T = TypeVar("T")
 
 
-class Block:
-    """Three octets of loopback addresses that no other test of this machine has. `close()` gives them back."""
-
-    def __init__(self) -> None:
-        # Chance only keeps parallel runs from trying the same ones: the socket is what claims.
-        rng = random.SystemRandom()
-        while True:
-            self.prefix = f"127.{rng.randint(2, 60)}.{rng.randint(1, 254)}"
-            self._claim = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-            try:
-                self._claim.bind((f"{self.prefix}.254", 40000 + _CLAIM_PORT))
-            except OSError:
-                self._claim.close()
-            else:
-                return
-
-    def address(self, number: int) -> str:
-        return f"{self.prefix}.{number}"
-
-    def close(self) -> None:
-        self._claim.close()
-
-
-class Swarm:
-    """A cluster whose first node is the manager. The others are workers called node2, node3, ...
-
-    Args:
-        state: the manager's state directory, if it is to be in a certain place.
-        wrap: a command that each swarmpyd is started by.
-    """
+class Swarm(Cluster):
+    """A cluster whose first node is the manager, with a quick heartbeat and what tests ask of services."""
 
     def __init__(
-        self, size: int, *, spec: ClusterSpec | None = None, state: Path | None = None, wrap: Sequence[str] = ()
+        self,
+        size: int,
+        *,
+        spec: ClusterSpec | None = None,
+        state_dirs: Mapping[str, Path] = MappingProxyType({}),
+        wrap: Sequence[str] = (),
     ) -> None:
-        self.block = Block()
-        self.spec = spec or ClusterSpec(heartbeat_period_s=HEARTBEAT_S)
-        self.nodes = [
-            SwarmNode(f"node{n}", self.block.address(n), state=state if n == 1 else None, wrap=wrap)
-            for n in range(1, size + 1)
-        ]
-        self.worker_token = ""
+        spec = spec or ClusterSpec(heartbeat_period_s=HEARTBEAT_S)
+        super().__init__(workers=size - 1, spec=spec, state_dirs=state_dirs, wrap=wrap)
 
-    @property
-    def manager(self) -> SwarmNode:
-        return self.nodes[0]
-
-    @property
-    def client(self) -> Client:
-        return self.manager.client
-
-    async def __aenter__(self) -> Self:
-        try:
-            for node in self.nodes:
-                node.start()
-            await self._form()
-        except BaseException:
-            await self._discard()
-            raise
-        return self
-
-    async def _form(self) -> None:
-        await answering(self.manager)
-        self.worker_token = (await self.client.node.init(self.spec)).worker_token
-        for node in self.nodes[1:]:
-            await answering(node)
-            await self.join(node)
-        for node in self.nodes:
-            await self.node_is(node.name, NodeState.READY)
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        try:
-            for node in self.nodes:
-                await node.close()
-            # Together, as they share a machine: a manager that outlives a worker would move its tasks.
-            await asyncio.gather(*(asyncio.to_thread(node.stop) for node in self.nodes))
-            left = [f"{node.name}: {line}" for node in self.nodes for line in node.leftovers()]
-        finally:
-            await self._discard()
-        assert not left, "\n".join(left)
-
-    async def _discard(self) -> None:
-        for node in self.nodes:
-            await node.close()
-            node.discard()
-        self.block.close()
-
-    async def join(self, node: SwarmNode) -> None:
-        await node.client.node.join(f"{self.manager.addr}:2377", self.worker_token)
-
-    async def add(self, name: str) -> SwarmNode:
+    async def add(self, name: str) -> Node:
         """Start one more node, which is in no cluster yet."""
-        node = SwarmNode(name, self.block.address(len(self.nodes) + 1))
-        self.nodes.append(node)
+        node = self.new_node(name=name)
         node.start()
-        await answering(node)
+        await node.ready()
         return node
 
-    def node_of(self, task: Task, nodes: Sequence[Node]) -> SwarmNode:
+    def node_of(self, task: Task, nodes: Sequence[NodeRow]) -> Node:
         """Return the node that a task is on; `nodes` as the manager lists them."""
         name = next(node.name for node in nodes if node.id == task.node_id)
         return next(node for node in self.nodes if node.name == name)
@@ -207,8 +124,8 @@ class Swarm:
 
         return await self.until(ask, what=f"the update of {service} is complete", deadline_s=deadline_s)
 
-    async def node_is(self, name: str, state: NodeState) -> Node:
-        async def ask() -> Node | None:
+    async def node_is(self, name: str, state: NodeState) -> NodeRow:
+        async def ask() -> NodeRow | None:
             node = await self.client.nodes.get(name)
             return node if node.state is state else None
 
@@ -222,7 +139,7 @@ class Swarm:
         """Return the first true answer; fail with the cluster's state after a deadline."""
         try:
             return await until(ask, what=what, deadline_s=deadline_s)
-        except AssertionError as error:
+        except TimeoutError as error:
             raise AssertionError(f"{error}\n{await self._picture()}") from error
 
     async def _picture(self) -> str:
@@ -241,28 +158,11 @@ class Swarm:
         return "\n".join(rows)
 
 
-async def answering(node: SwarmNode) -> None:
-    """Return once the node's supervisor and worker answer."""
-
-    async def ask() -> bool:
-        assert node.daemon is not None
-        assert node.daemon.poll() is None, node.log()
-        try:
-            await node.client.node.info(timeout_s=2.0)
-            return bool(node.status()["pid"] == node.daemon.pid)
-        except SwarmError:
-            return False
-
-    await until(ask, what=f"{node.name} answers", deadline_s=60.0)
-
-
-async def until(ask: Callable[[], Awaitable[T | None]], *, what: str, deadline_s: float = DEADLINE_S) -> T:
-    """Return the first true answer; fail after a deadline."""
-    end_s = time.monotonic() + deadline_s
-    while not (answer := await ask()):
-        assert time.monotonic() < end_s, f"did not come true in {deadline_s:g} s: {what}"
-        await asyncio.sleep(LOOK_S)
-    return answer
+def accepts(host: str, port: int) -> bool:
+    """Tell whether somebody listens there: quicker than the machine's table, which may be long."""
+    with socket.socket() as probe:
+        probe.settimeout(1.0)
+        return probe.connect_ex((host, port)) == 0
 
 
 def process(
