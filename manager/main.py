@@ -16,7 +16,8 @@ def main() -> int:
 
     async def serve() -> None:
         # Loaded here so that a failure of an import is reported as one of this process.
-        from manager.manager import Manager, Settings
+        from manager.manager import Settings
+        from manager.manager import serve as serve_manager
         from swarmpy.addresses import METRICS_PORT_MANAGER, Address, metrics_host, parse_address
 
         identity = identities.load(state_dir)
@@ -31,7 +32,7 @@ def main() -> int:
             open_files=raise_open_files_limit(),
         )
         with locked(settings.directory):
-            await Manager(settings, SystemClock()).run()
+            await serve_manager(settings, SystemClock())
 
     logging.configure("manager")
     return run("manager", state_dir, serve)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, Final
 
 from manager.api.relay import CALLER_KEY
@@ -44,9 +45,14 @@ def caller_of(context: Any, here: str) -> str:
 class Admission:
     """Authorises calls on the network port. A worker's certificate never authorises a control call."""
 
-    def __init__(self, store: Store, cluster_id: str) -> None:
+    def __init__(self, store: Store, cluster_id: str, is_leader: Callable[[], bool] = lambda: True) -> None:
+        """
+        Args:
+            is_leader: whether this manager knows of every node; one that does not lead may be behind.
+        """
         self._store = store
         self._cluster_id = cluster_id
+        self._is_leader = is_leader
 
     def authorize(self, method: str, context: Any) -> None:
         """Raise PERMISSION_DENIED or UNAUTHENTICATED unless the caller may call `/package.Service/Method`."""
@@ -59,6 +65,8 @@ class Admission:
                 raise SwarmError(Code.PERMISSION_DENIED, "this call is for managers")
             return
         node = self._store.view().get(NODES, name.node_id)
+        if node is None and not self._is_leader():
+            raise SwarmError(Code.UNAVAILABLE, "this manager knows of no such node yet: ask the one that leads")
         if node is None:
             raise SwarmError(Code.PERMISSION_DENIED, "this node was removed from the cluster")
         if service in SERVICES_OF_MANAGERS and not (name.role is node.role is NodeRole.MANAGER):

@@ -81,3 +81,36 @@ def found_cluster(
         expires_at=now_s + spec.node_cert_expiry_s,
     )
     return Founding(identity, ClusterSeed(cluster=cluster, node=node))
+
+
+def restored_identity(
+    cluster: Cluster,
+    *,
+    clock: Clock,
+    random_bytes: RandomBytes,
+    advertise_addr: str,
+    listen_addr: str,
+    data_addr: str,
+) -> Identity:
+    """Make a new node's identity, as a manager of a cluster that is brought back, signed by the cluster's own root."""
+    # Loaded here only, as above.
+    from swarmpy.security.x509 import Root, issue, new_csr_pem, new_key_pem
+
+    now_s, life_s = clock.now(), cluster.spec.node_cert_expiry_s
+    name = NodeName(cluster.id, new_id(random_bytes), NodeRole.MANAGER)
+    root = Root(cluster.root_ca.cert_pem.encode(), cluster.root_ca.key_pem.encode())
+    key_pem = new_key_pem()
+    return Identity(
+        cluster_id=name.cluster_id,
+        node_id=name.node_id,
+        role=NodeRole.MANAGER,
+        key_pem=key_pem,
+        cert_pem=issue(root, new_csr_pem(key_pem), name, now_s=now_s, life_s=life_s),
+        root_pem=root.cert_pem,
+        managers=(advertise_addr,),
+        advertise_addr=advertise_addr,
+        listen_addr=listen_addr,
+        data_addr=data_addr,
+        issued_at=now_s,
+        expires_at=now_s + life_s,
+    )

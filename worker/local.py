@@ -8,7 +8,7 @@ from typing import Any, cast
 from swarmpy.addresses import METRICS_PORT_WORKER, Address, metrics_host
 from swarmpy.api.v1 import node_pb2 as pb
 from swarmpy.api.v1 import node_pb2_grpc, types_pb2
-from swarmpy.errors import not_supported
+from swarmpy.errors import invalid
 from swarmpy.model.cluster import ClusterSpec
 from swarmpy.model.states import Availability
 from swarmpy.wire.convert import from_proto, to_proto
@@ -73,10 +73,24 @@ class LocalNodeServicer(node_pb2_grpc.LocalNodeServicer):
         return pb.JoinResponse(node_id=identity.node_id, role=role)
 
     async def ForceNewCluster(self, request: pb.ForceNewClusterRequest, context: Any) -> pb.ForceNewClusterResponse:
-        raise not_supported("`swarmpy swarm init --force-new-cluster`")
+        addresses = Addresses(request.advertise_addr, request.listen_addr)
+        identity, kept = await self._membership.force_new_cluster(addresses)
+        return pb.ForceNewClusterResponse(node_id=identity.node_id, cluster_id=identity.cluster_id, kept=kept)
 
-    async def Restore(self, request: AsyncIterator[pb.RestoreRequest], context: Any) -> pb.RestoreResponse:
-        raise not_supported("`swarmpy swarm snapshot restore`")
+    async def Restore(self, requests: AsyncIterator[pb.RestoreRequest], context: Any) -> pb.RestoreResponse:
+        first = await anext(requests, None)
+        if first is None:
+            raise invalid("the call brings no snapshot: give the file's bytes in chunks")
+
+        async def chunks() -> AsyncIterator[bytes]:
+            yield first.chunk
+            async for request in requests:
+                yield request.chunk
+
+        identity, kept = await self._membership.restore(chunks(), Addresses(first.advertise_addr, first.listen_addr))
+        return pb.RestoreResponse(
+            node_id=identity.node_id, cluster_id=identity.cluster_id, addr=identity.advertise_addr, kept=kept
+        )
 
     async def Leave(self, request: pb.LeaveRequest, context: Any) -> pb.LeaveResponse:
         await self._membership.leave(force=request.force)

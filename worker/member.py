@@ -21,7 +21,7 @@ from swarmpy.errors import SwarmError
 from swarmpy.files import write_atomic
 from swarmpy.metrics import measure_loop_lag, serve_metrics
 from swarmpy.model.node import NodeDescription
-from swarmpy.model.states import Runtime
+from swarmpy.model.states import NodeRole, Runtime
 from swarmpy.rpc.dial import manager_channel
 from swarmpy.security.identity import Identity
 from worker.alarms import Alarms
@@ -66,18 +66,19 @@ class Member:
         clock: Clock,
         rng: random.Random,
         on_identity: Callable[[Identity], None],
-        on_renewed: Callable[[], Awaitable[None]],
+        on_renewed: Callable[[Identity, Identity], Awaitable[None]],
     ) -> None:
         """
         Args:
             on_identity: keeps a changed identity: a renewed certificate, another list of managers.
-            on_renewed: called after that for a renewed certificate.
+            on_renewed: called after that for a renewed certificate, with the identity before and the one after.
         """
         self._place = place
         self._clock = clock
         self._on_identity = on_identity
         self._on_renewed = on_renewed
         self._leaving = False
+        self._role = identity.role
         self.identity = identity
         self.alarms = Alarms(clock)
         self.logs = LogStore(place.state_dir / "tasks", clock)
@@ -111,8 +112,17 @@ class Member:
             boot_id=place.boot_id,
             managers=identity.managers,
             on_managers=self._keep_managers,
+            manager_addr=lambda: self.identity.advertise_addr if self._role is NodeRole.MANAGER else "",
+            on_role=self._take_role,
         )
-        self._renewal = Renewal(clock, rng, lambda: self.identity, Errands(place).renewal, self._keep_renewed)
+        self._renewal = Renewal(
+            clock,
+            rng,
+            lambda: self.identity,
+            Errands(place).renewal,
+            self._keep_renewed,
+            lambda: self.identity.role is not self._role,
+        )
 
     def _process_executor(self, rng: random.Random) -> ProcessExecutor:
         return ProcessExecutor(
@@ -190,9 +200,15 @@ class Member:
     def _keep_managers(self, managers: Sequence[str]) -> None:
         self._keep_identity(msgspec.structs.replace(self.identity, managers=tuple(managers)))
 
+    def _take_role(self, role: NodeRole) -> None:
+        """Have a certificate that says what the cluster says of this node."""
+        self._role = role
+        self._renewal.look()
+
     async def _keep_renewed(self, identity: Identity) -> None:
+        before = self.identity
         self._keep_identity(identity)
-        await self._on_renewed()
+        await self._on_renewed(before, identity)
 
     def _keep_identity(self, identity: Identity) -> None:
         self.identity = identity

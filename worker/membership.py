@@ -4,38 +4,31 @@ from __future__ import annotations
 
 import asyncio
 import random
+from collections.abc import AsyncIterator
 from dataclasses import dataclass
-from typing import Final
 
-import grpc
 import msgspec
 import structlog
 
 from swarmpy.addresses import CONTROL_PORT, Address, bootstrap_address, parse_address
-from swarmpy.api.v1 import node_pb2 as pb
-from swarmpy.api.v1 import node_pb2_grpc
 from swarmpy.clock import Clock
-from swarmpy.daemon.client import AsyncSupervisorClient
-from swarmpy.daemon.client import socket_path as supervisor_socket
 from swarmpy.errors import Code, InvalidSpecError, SwarmError, precondition
 from swarmpy.files import write_atomic
-from swarmpy.ids import RandomBytes
+from swarmpy.ids import RandomBytes, new_id
 from swarmpy.model.cluster import ClusterSpec
 from swarmpy.model.seed import SEED_FILE
 from swarmpy.model.states import Availability, NodeRole
 from swarmpy.model.validate import validate_cluster_spec
-from swarmpy.rpc.dial import unix_channel
 from swarmpy.security import identity as identities
 from swarmpy.security.identity import Identity
 from worker.errand import Errands
-from worker.founding import found_cluster
+from worker.founding import found_cluster, restored_identity
 from worker.host import Place
+from worker.managing import ManagerProcess
 from worker.member import Member, connect_data_plane
+from worker.recovery import Recovery
 
 log = structlog.get_logger(__name__)
-
-MANAGER_START_DEADLINE_S: Final = 20.0
-MANAGER_LOOK_S: Final = 0.02
 
 
 @dataclass(frozen=True)
@@ -59,6 +52,8 @@ class Membership:
         self._changed = asyncio.Event()
         self._identity = identities.load(place.state_dir)
         self._errands = Errands(place)
+        self._manager = ManagerProcess(place, clock)
+        self._recovery = Recovery(place, self._manager, clock, random_bytes)
         self.member: Member | None = None
 
     @property
@@ -109,9 +104,9 @@ class Membership:
             write_atomic(directory / SEED_FILE, msgspec.msgpack.encode(founding.seed))
             identities.save(self._place.state_dir, founding.identity)
             try:
-                await self._start_manager()
+                await self._manager.start()
             except BaseException:
-                await self._set_manager(running=False)
+                await self._manager.forget()
                 identities.erase(self._place.state_dir)
                 raise
             self._become(founding.identity)
@@ -127,10 +122,11 @@ class Membership:
         availability: Availability,
         request_id: str,
     ) -> Identity:
-        """Join the cluster of the manager at `remote` as a worker; return the identity.
+        """Join the cluster of the manager at `remote`, in the role that the token gives; return the identity.
 
         Raises:
-            SwarmError: as `worker.join.request_admission`; FAILED_PRECONDITION where the node is in a cluster already.
+            SwarmError: as `worker.join.request_admission`; FAILED_PRECONDITION where the node is in a cluster already,
+                or its manager is refused; UNAVAILABLE where that has joined and does not serve in time.
         """
         async with self._lock:
             self._must_be_free()
@@ -138,6 +134,7 @@ class Membership:
             door = parse_address(join_addr, "the join address", CONTROL_PORT + 1) if join_addr else None
             # Whatever can be wrong on our side is found before the cluster takes us in.
             data_addr = self._data_addr(addresses)
+            advertise, listen = _control_addresses(addresses, self._place)
             admission = await self._errands.admission(
                 door or bootstrap_address(manager),
                 token,
@@ -153,15 +150,30 @@ class Membership:
                 cert_pem=admission.cert_pem,
                 root_pem=admission.root_pem,
                 managers=(str(manager),),
-                advertise_addr=addresses.advertise or self._place.addr,
-                listen_addr=addresses.listen,
+                advertise_addr=str(advertise),
+                listen_addr=str(listen),
                 data_addr=data_addr,
                 issued_at=admission.issued_at,
                 expires_at=admission.expires_at,
             )
             identities.save(self._place.state_dir, identity)
+            if identity.role is NodeRole.MANAGER:
+                await self._join_managers(identity)
             self._become(identity)
             return identity
+
+    async def _join_managers(self, identity: Identity) -> None:
+        """Have this node's manager join the others. One that is refused leaves the node as it was before."""
+        try:
+            await self._manager.start()
+        except SwarmError as error:
+            if error.code is Code.UNAVAILABLE:
+                # It is a member of the cluster, and comes up by itself once the others can take it in.
+                self._become(identity)
+                raise
+            await self._manager.forget()
+            identities.erase(self._place.state_dir)
+            raise
 
     async def leave(self, *, force: bool) -> None:
         """Leave the cluster: stop all tasks, forget identity and endpoints.
@@ -172,22 +184,108 @@ class Membership:
         async with self._lock:
             if self._identity is None:
                 raise precondition("this node is not part of a swarm")
-            if self._identity.role is NodeRole.MANAGER and not force:
-                raise precondition(
-                    "this node is the last manager: leaving erases the whole state of the swarm; "
-                    "use `swarmpy swarm leave --force` to do so"
-                )
+            was_manager = self._identity.role is NodeRole.MANAGER
+            if was_manager:
+                await self._resign(self._identity, force=force)
             if self.member is not None:
                 try:
                     await self.member.empty()
                 except TimeoutError as error:
                     raise precondition("a task did not stop within a minute: look at `swarmpy info`") from error
-            if self._identity.role is NodeRole.MANAGER:
-                await self._set_manager(running=False)
+            if was_manager:
+                await self._manager.forget()
             identities.erase(self._place.state_dir)
             self._identity = None
             self._changed.set()
             await self._forget_endpoints()
+
+    async def _resign(self, identity: Identity, *, force: bool) -> None:
+        """Have the other managers go on without this one, if there are others and the user insists."""
+        others = [address for address in identity.managers if address != identity.advertise_addr]
+        if not others:
+            if not force:
+                raise precondition(
+                    "this node is the last manager: leaving erases the whole state of the swarm; "
+                    "use `swarmpy swarm leave --force` to do so"
+                )
+            return
+        if not force:
+            raise precondition(
+                "this node is a manager: demote it first with `swarmpy node demote self`, "
+                "or use `swarmpy swarm leave --force`"
+            )
+        try:
+            await self._manager.be_let_go(identity, lambda: new_id(self._random_bytes))
+        except SwarmError as error:
+            log.warning("left_without_being_let_go", reason=error.message)
+
+    async def force_new_cluster(self, addresses: Addresses) -> tuple[Identity, tuple[str, ...]]:
+        """Go on with this node as the only manager; return its identity, and what is kept and what is not.
+
+        Raises:
+            SwarmError: FAILED_PRECONDITION where the node is no manager or one leads, or the state cannot be read:
+                then everything is as it was before.
+        """
+        async with self._lock:
+            before = self._identity
+            if before is None:
+                raise precondition("this node is not part of a swarm: `swarmpy swarm init` alone starts a new one")
+            if before.role is not NodeRole.MANAGER:
+                raise precondition(
+                    "this node is a worker and holds nothing of the swarm's state: run this on one of its managers"
+                )
+            warning = await self._recovery.why_nobody_leads()
+            identity = self._readdressed(before, addresses)
+            try:
+                self._readdress(identity)
+                kept = await self._recovery.force()
+            except BaseException:
+                self._readdress(before)
+                await self._manager.restart()
+                raise
+            return identity, ((warning,) if warning else ()) + kept
+
+    async def restore(self, chunks: AsyncIterator[bytes], addresses: Addresses) -> tuple[Identity, tuple[str, ...]]:
+        """Bring a cluster back from a snapshot file, with this node as its only manager; returns as the above.
+
+        Raises:
+            SwarmError: FAILED_PRECONDITION where the node is in a cluster or the file is none that can be used;
+                CORRUPT, RESOURCE_EXHAUSTED. Then the node is as it was before.
+        """
+        async with self._lock:
+            self._must_be_free()
+            advertise, listen = _control_addresses(addresses, self._place)
+            try:
+                header = await self._recovery.receive(chunks)
+                identity = restored_identity(
+                    header.cluster,
+                    clock=self._clock,
+                    random_bytes=self._random_bytes,
+                    advertise_addr=str(advertise),
+                    listen_addr=str(listen),
+                    data_addr=self._data_addr(addresses),
+                )
+                identities.save(self._place.state_dir, identity)
+                kept = await self._recovery.restore()
+            except BaseException:
+                await self._manager.forget()
+                identities.erase(self._place.state_dir)
+                raise
+            self._become(identity)
+            return identity, kept
+
+    def _readdressed(self, identity: Identity, addresses: Addresses) -> Identity:
+        """Return the identity of an only manager, with other addresses if some are given."""
+        if addresses.advertise or addresses.listen:
+            advertise, listen = _control_addresses(addresses, self._place)
+            identity = msgspec.structs.replace(identity, advertise_addr=str(advertise), listen_addr=str(listen))
+        return msgspec.structs.replace(identity, managers=(identity.advertise_addr,))
+
+    def _readdress(self, identity: Identity) -> None:
+        self._identity = identity
+        identities.save(self._place.state_dir, identity)
+        if self.member is not None:
+            self.member.identity = identity
 
     def _must_be_free(self) -> None:
         if self._identity is not None:
@@ -213,50 +311,19 @@ class Membership:
         self._identity = identity
         identities.save(self._place.state_dir, identity)
 
-    async def _renewed(self) -> None:
-        """A manager takes its new certificate up by being started again; tasks and sessions do not mind."""
-        if self._identity is not None and self._identity.role is NodeRole.MANAGER:
-            client = AsyncSupervisorClient(supervisor_socket(self._place.state_dir))
-            try:
-                await client.call("restart", process="manager")
-            finally:
-                client.close()
-
-    async def _start_manager(self) -> None:
-        """Have swarmpyd start the manager, and wait until it leads."""
-        await self._set_manager(running=True)
-        try:
-            async with asyncio.timeout(MANAGER_START_DEADLINE_S):
-                while not await self._manager_serves():
-                    await self._clock.sleep(MANAGER_LOOK_S)
-        except TimeoutError as error:
-            raise precondition(await self._why_no_manager()) from error
-
-    async def _set_manager(self, *, running: bool) -> None:
-        client = AsyncSupervisorClient(supervisor_socket(self._place.state_dir))
-        try:
-            await client.set_role(manager=running)
-        finally:
-            client.close()
-
-    async def _manager_serves(self) -> bool:
-        note = self._place.state_dir / "run" / "manager.error"
-        if note.exists():
-            raise SwarmError(Code.FAILED_PRECONDITION, note.read_text().strip().removeprefix("manager: "))
-        if not self._place.control_socket.exists():
-            return False
-        async with unix_channel(self._place.control_socket) as channel:
-            try:
-                answer = await node_pb2_grpc.HealthStub(channel).Check(pb.HealthRequest(), timeout=1.0)
-            except grpc.RpcError:
-                return False
-        return bool(answer.serving)
-
-    async def _why_no_manager(self) -> str:
-        return (
-            f"the manager did not come up within {MANAGER_START_DEADLINE_S:g} s: see the log of swarmpyd, "
-            "then try again"
-        )
+    async def _renewed(self, before: Identity, after: Identity) -> None:
+        """Have the manager run, or not, as the new certificate says. Tasks and sessions do not mind."""
+        if self._identity is None or self._identity.node_id != after.node_id:
+            return
+        match before.role, after.role:
+            case NodeRole.MANAGER, NodeRole.MANAGER:
+                await self._manager.restart()
+            case NodeRole.WORKER, NodeRole.MANAGER:
+                log.info("promoted")
+                await self._manager.run()
+            case NodeRole.MANAGER, NodeRole.WORKER:
+                log.info("demoted")
+                await self._manager.forget()
 
     async def _forget_endpoints(self) -> None:
         try:

@@ -55,6 +55,7 @@ def hello(
     boot_id: str,
     statuses: Mapping[str, TaskStatus],
     applied: tuple[int, Iterable[str]],
+    manager_addr: str = "",
 ) -> pb.WorkerMessage:
     """Return a session's first message."""
     return pb.WorkerMessage(
@@ -67,6 +68,7 @@ def hello(
             boot_id=boot_id,
             reports=_reports(statuses),
             endpoints_applied=pb.EndpointsApplied(revision=applied[0], busy=applied[1]),
+            manager_addr=manager_addr,
         )
     )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import random
 from collections.abc import Awaitable, Callable
 from typing import Final
@@ -23,6 +24,7 @@ log = structlog.get_logger(__name__)
 
 LOOK_AT_LEAST_EVERY_S: Final = 3600.0
 RETRY_S: Final = 60.0
+RETRY_OVERDUE_S: Final = 0.5
 CALL_DEADLINE_S: Final = 10.0
 
 
@@ -42,24 +44,34 @@ class Renewal:
         identity: Callable[[], Identity],
         renew: Callable[[Identity], Awaitable[Identity]],
         keep: Callable[[Identity], Awaitable[None]],
+        is_overdue: Callable[[], bool] = lambda: False,
     ) -> None:
         """
         Args:
             renew: asks a manager for a new certificate (`request_renewal`, wherever it runs); raises SwarmError.
             keep: takes the identity over once it has one.
+            is_overdue: whether the present certificate says something of this node that is not so any more.
         """
         self._clock = clock
         self._share = rng.random()
         self._identity = identity
         self._renew = renew
         self._keep = keep
+        self._is_overdue = is_overdue
+        self._look = asyncio.Event()
+
+    def look(self) -> None:
+        """Look at once whether a renewal is due."""
+        self._look.set()
 
     async def run(self) -> None:
         """Renew in time until cancelled; a failure is logged and tried again within a minute."""
         while True:
+            self._look.clear()
+            overdue = self._is_overdue()
             wait_s = renewal_at(self._identity(), self._share) - self._clock.now()
-            if wait_s > 0:
-                await self._clock.sleep(min(wait_s, LOOK_AT_LEAST_EVERY_S))
+            if wait_s > 0 and not overdue:
+                await self._wait(min(wait_s, LOOK_AT_LEAST_EVERY_S))
                 continue
             try:
                 renewed = await self._renew(self._identity())
@@ -70,7 +82,18 @@ class Renewal:
             else:
                 log.info("certificate_renewed", expires_at=self._identity().expires_at)
             # Whatever lives so short that it is due again at once is not renewed in a tight loop.
-            await self._clock.sleep(RETRY_S)
+            await self._clock.sleep(RETRY_OVERDUE_S if overdue else RETRY_S)
+
+    async def _wait(self, delay_s: float) -> None:
+        """Wait for a while, or until somebody says that there may be something to do."""
+        async with asyncio.TaskGroup() as group:
+            waits = [group.create_task(self._clock.sleep(delay_s)), group.create_task(self._look_comes())]
+            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+            for wait in waits:
+                wait.cancel()
+
+    async def _look_comes(self) -> None:
+        await self._look.wait()
 
 
 async def request_renewal(identity: Identity) -> Identity:

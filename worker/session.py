@@ -21,6 +21,7 @@ from swarmpy.clock import Clock
 from swarmpy.errors import Code, SwarmError
 from swarmpy.model.node import NodeDescription
 from swarmpy.model.service import ServiceVersion
+from swarmpy.model.states import NodeRole
 from swarmpy.rpc.status import to_error
 from worker import messages
 from worker.alarms import Alarms
@@ -73,12 +74,16 @@ class Session:
         boot_id: str,
         managers: Sequence[str],
         on_managers: Callable[[Sequence[str]], None] = lambda _: None,
+        manager_addr: Callable[[], str] = lambda: "",
+        on_role: Callable[[NodeRole], None] = lambda _: None,
     ) -> None:
         """
         Args:
             describe: returns what the node says of itself, asked at the beginning of each session.
             managers: `host:port` of the managers known so far, at least one.
             on_managers: told when the list changes, so that it can be kept on disk.
+            manager_addr: returns `host:port` of this node's own manager, empty if it runs none.
+            on_role: told what the cluster says that this node is.
         """
         self._runner = runner
         self._endpoints = endpoints
@@ -91,6 +96,8 @@ class Session:
         self._data_addr = data_addr
         self._boot_id = boot_id
         self._on_managers = on_managers
+        self._manager_addr = manager_addr
+        self._on_role = on_role
         self._versions: dict[str, ServiceVersion] = {}
         self._said_applied: tuple[int, tuple[str, ...]] = (0, ())
         self._outbox: Outbox | None = None
@@ -167,6 +174,7 @@ class Session:
             boot_id=self._boot_id,
             statuses=self._runner.statuses,
             applied=self._said_applied,
+            manager_addr=self._manager_addr(),
         )
         async with asyncio.timeout(OPEN_WITHIN_S):
             await call.write(first)
@@ -228,6 +236,8 @@ class Session:
                 self._subscribe(message.log_subscription)
             case "managers":
                 self._take_managers(message.managers.managers)
+            case "node":
+                self._on_role(NodeRole(message.node.role))
 
     def _assign(self, message: pb.Assignments) -> None:
         batch = messages.batch_of(message)

@@ -37,6 +37,11 @@ class ConsensusReport:
     def __init__(self, store: Store, node_id: str, status: Callable[[], Status], ask: AskLeader | None = None) -> None:
         self._store, self._node_id, self._status, self._ask = store, node_id, status, ask
 
+    @property
+    def term(self) -> int:
+        """The term that this manager is in."""
+        return self._status().term
+
     async def get(self) -> pb.GetConsensusResponse:
         """Return this manager's own state, with the members as the leader sees them where it can be asked."""
         status = self._status()

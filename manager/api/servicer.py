@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
+from contextlib import aclosing
 from typing import Any, cast
 
 from manager.api.cluster import ClusterSettings
@@ -12,6 +13,7 @@ from manager.api.logs import Broker, read_logs
 from manager.api.nodes import Nodes
 from manager.api.paging import in_slices
 from manager.api.services import Services
+from manager.api.snapshots import save_snapshot
 from manager.api.tasks import Tasks
 from manager.api.watch import watch
 from manager.store.store import Store
@@ -19,7 +21,7 @@ from swarmpy.api.v1 import control_pb2 as pb
 from swarmpy.api.v1 import control_pb2_grpc, node_pb2, node_pb2_grpc
 from swarmpy.api.v1 import types_pb2 as types
 from swarmpy.clock import Clock
-from swarmpy.errors import invalid, not_supported
+from swarmpy.errors import invalid
 from swarmpy.ids import RandomBytes
 from swarmpy.model.base import Model
 from swarmpy.model.cluster import ClusterSpec
@@ -45,7 +47,7 @@ class ControlServicer(control_pb2_grpc.ControlServicer):
         consensus: ConsensusReport,
         why_needed: Callable[[Node], str | None],
     ) -> None:
-        self._store = store
+        self._store, self._clock = store, clock
         self._broker = broker
         self._join_addr = join_addr
         self._services = Services(store, clock, random_bytes)
@@ -151,8 +153,9 @@ class ControlServicer(control_pb2_grpc.ControlServicer):
     async def SaveSnapshot(
         self, request: pb.SaveSnapshotRequest, context: Any
     ) -> AsyncIterator[pb.SaveSnapshotResponse]:
-        raise not_supported("`swarmpy swarm snapshot save`")
-        yield pb.SaveSnapshotResponse()
+        async with aclosing(save_snapshot(self._store, self._consensus.term, self._clock.now())) as pieces:
+            async for piece in pieces:
+                yield pb.SaveSnapshotResponse(chunk=piece)
 
     async def Watch(self, request: pb.WatchRequest, context: Any) -> AsyncIterator[pb.WatchResponse]:
         async for response in watch(self._store, request):

@@ -6,7 +6,7 @@ import asyncio
 import socket
 import ssl
 import tempfile
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from traceback import clear_frames
@@ -38,11 +38,20 @@ CALLS_PER_SECOND: Final = 50.0
 CALLS_BURST: Final = 400
 
 
+Admit = Callable[[pb.IssueCertificateRequest], Awaitable[pb.IssueCertificateResponse]]
+
+
 class BootstrapServer:
     """Serves GetRoot and IssueCertificate, and nothing else, over TLS without client certificates."""
 
-    def __init__(self, authority: Authority, clock: Clock) -> None:
-        self._authority = authority
+    def __init__(self, root_pem: Callable[[], bytes], admit: Admit, clock: Clock) -> None:
+        """
+        Args:
+            root_pem: returns the cluster's root certificate.
+            admit: takes a node in, here or on the manager that leads.
+        """
+        self._root_pem = root_pem
+        self._admit = admit
         self._clock = clock
         self._limit = RateLimit(clock, per_second=CALLS_PER_SECOND, burst=CALLS_BURST)
         self._places = asyncio.Semaphore(MAX_SERVED)
@@ -111,9 +120,9 @@ class BootstrapServer:
             deadline.reschedule(asyncio.get_running_loop().time() + ANSWER_DEADLINE_S)
             kind = request.WhichOneof("request")
             if kind == "get_root":
-                return pb.BootstrapResponse(root=pb.GetRootResponse(root_pem=self._authority.root_pem()))
+                return pb.BootstrapResponse(root=pb.GetRootResponse(root_pem=self._root_pem()))
             if kind == "issue_certificate":
-                return pb.BootstrapResponse(certificate=await self._issue(request.issue_certificate))
+                return pb.BootstrapResponse(certificate=await self._admit(request.issue_certificate))
             raise invalid("a bootstrap request is get_root or issue_certificate")
         except SwarmError as error:
             if error.code is Code.PERMISSION_DENIED:
@@ -123,20 +132,26 @@ class BootstrapServer:
             log.error("bootstrap_call_failed", peer=peer, exc_info=error)
             return _refusal(SwarmError(Code.INTERNAL, "the call failed inside the manager: see its log"))
 
-    async def _issue(self, request: pb.IssueCertificateRequest) -> pb.IssueCertificateResponse:
-        try:
-            availability = Availability(request.availability)
-        except ValueError as error:
-            raise invalid(f"the availability cannot be read: {error}") from error
-        issued = await self._authority.admit(
-            request.token,
-            request.csr_pem,
-            hostname=request.hostname[:253],
-            availability=availability,
-            request_id=_request_id(request),
-        )
-        log.info("node_admitted", node=issued.name.node_id, hostname=request.hostname)
-        return to_response(issued)
+
+async def admit_node(authority: Authority, request: pb.IssueCertificateRequest) -> pb.IssueCertificateResponse:
+    """Take a node in, on the leader.
+
+    Raises:
+        SwarmError: as `Authority.admit`.
+    """
+    try:
+        availability = Availability(request.availability)
+    except ValueError as error:
+        raise invalid(f"the availability cannot be read: {error}") from error
+    issued = await authority.admit(
+        request.token,
+        request.csr_pem,
+        hostname=request.hostname[:253],
+        availability=availability,
+        request_id=_request_id(request),
+    )
+    log.info("node_admitted", node=issued.name.node_id, hostname=request.hostname)
+    return to_response(issued)
 
 
 def _request_id(request: pb.IssueCertificateRequest) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 from manager.ca.authority import Authority
@@ -13,13 +13,17 @@ from swarmpy.security.names import NodeName
 
 
 class CAServicer(node_pb2_grpc.CAServicer):
-    """Serves RenewCertificate. `peer` names the caller by its certificate."""
+    """Serves RenewCertificate. `peer` names the caller by its certificate; `current` makes what is read current."""
 
-    def __init__(self, authority: Authority, peer: Callable[[Any], NodeName]) -> None:
+    def __init__(
+        self, authority: Authority, peer: Callable[[Any], NodeName], current: Callable[[], Awaitable[None]]
+    ) -> None:
         self._authority = authority
         self._peer = peer
+        self._current = current
 
     async def RenewCertificate(  # noqa: N802  # gRPC's name
         self, request: pb.RenewCertificateRequest, context: Any
     ) -> pb.IssueCertificateResponse:
+        await self._current()
         return to_response(self._authority.renew(self._peer(context), request.csr_pem))

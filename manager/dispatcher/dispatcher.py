@@ -40,14 +40,22 @@ LATE_S: Final = 1.0  # a look that comes later than this was held up, and so wer
 class Dispatcher:
     """Sessions of all workers of the cluster, on the leader. Serves sessions only while `run` runs."""
 
-    def __init__(self, store: Store, clock: Clock, leader_addr: Callable[[], str] = lambda: "") -> None:
+    def __init__(
+        self,
+        store: Store,
+        clock: Clock,
+        leader_addr: Callable[[], str] = lambda: "",
+        managers: Callable[[], tuple[str, ...]] = tuple,
+    ) -> None:
         """
         Args:
             leader_addr: returns where the manager that leads is, empty if that is not known.
+            managers: returns `host:port` of all managers.
         """
         self._store = store
         self._clock = clock
         self._leader_addr = leader_addr
+        self.managers = managers
         self.statuses = StatusWriter(store)
         self.endpoints = EndpointSet(store.view())
         self.watermark = Watermark()
@@ -137,7 +145,11 @@ class Dispatcher:
                 self._take_all(self._watch)
             except CompactedError:
                 return []  # the loop sees it next, and ends every session
-        return [] if session.ended is not None else list(session.take(self.view, self.endpoints, self.watermark))
+        return (
+            []
+            if session.ended is not None
+            else list(session.take(self.view, self.endpoints, self.watermark, self.managers()))
+        )
 
     def _rouse_waiting(self, busy_changed: set[str], settled_before: int) -> None:
         settled_moved = self.watermark.settled(self.endpoints.revision) != settled_before
@@ -197,6 +209,7 @@ class Dispatcher:
                     session.drop_version(version_change.id)
         for node_change in commit.of(NODES):
             self._take_node(node_change)
+            self._take_role(node_change)
 
     def _take_task(self, change: Change[Task]) -> None:
         before, after = change.before, change.after
@@ -223,6 +236,17 @@ class Dispatcher:
         elif change.after.state is NodeState.DOWN and change.id not in self._sessions:
             # With a session it has come back since, and its data plane with it.
             self.leave_endpoints(change.id)
+
+    def _take_role(self, change: Change[Node]) -> None:
+        """Have sessions look again where a node's role, or where a manager is, has changed."""
+        before, after = change.before, change.after
+        if after is not None and (before is None or before.role is not after.role):
+            session = self._sessions.get(change.id)
+            if session is not None:
+                session.rouse()
+        if _manager_addr(before) != _manager_addr(after):
+            for session in self._sessions.values():
+                session.rouse()
 
     def _forget(self, node_id: str) -> None:
         self._heartbeats.forget(node_id)
@@ -279,6 +303,10 @@ class Dispatcher:
             lost = [t.id for n in gone for t in view.find(TASKS, "node_id", n.id) if not t.state.is_stopped]
             for start in range(0, len(lost), MAX_CHANGES):
                 await self._store.update(_orphan(lost[start : start + MAX_CHANGES], now_s))
+
+
+def _manager_addr(node: Node | None) -> str:
+    return node.manager.addr if node is not None and node.manager is not None else ""
 
 
 def removed_node() -> SwarmError:

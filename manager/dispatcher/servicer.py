@@ -22,7 +22,7 @@ from swarmpy.api.v1 import dispatcher_pb2_grpc
 from swarmpy.clock import Clock
 from swarmpy.errors import Code, SwarmError, invalid
 from swarmpy.ids import RandomBytes, new_id
-from swarmpy.model.node import Capability, NodeDescription
+from swarmpy.model.node import Capability, ManagerStatus, NodeDescription
 from swarmpy.model.states import NodeState
 from swarmpy.model.task import TaskStatus
 from swarmpy.security.names import NodeName
@@ -37,7 +37,7 @@ Context: TypeAlias = "grpc.aio.ServicerContext[pb.WorkerMessage, pb.ManagerMessa
 
 
 class DispatcherServicer(dispatcher_pb2_grpc.DispatcherServicer):
-    """Serves `Session`. `peer` names the caller by its certificate; `managers` lists `host:port` of all managers."""
+    """Serves `Session`. `peer` names the caller by its certificate."""
 
     def __init__(
         self,
@@ -48,7 +48,6 @@ class DispatcherServicer(dispatcher_pb2_grpc.DispatcherServicer):
         *,
         random_bytes: RandomBytes,
         peer: Callable[[Context], NodeName],
-        managers: Callable[[], Sequence[str]],
     ) -> None:
         self._dispatcher = dispatcher
         self._broker = broker
@@ -56,7 +55,6 @@ class DispatcherServicer(dispatcher_pb2_grpc.DispatcherServicer):
         self._clock = clock
         self._random_bytes = random_bytes
         self._peer = peer
-        self._managers = managers
 
     async def Session(self, request_iterator: AsyncIterator[pb.WorkerMessage], context: Any) -> None:  # type: ignore[override]  # noqa: N802  # gRPC's name; a coroutine handler, which the stub does not know
         """Serve one worker until it goes, is replaced, or this manager ends the session."""
@@ -88,6 +86,7 @@ class DispatcherServicer(dispatcher_pb2_grpc.DispatcherServicer):
             name.node_id,
             endpoints_revision=hello.endpoints_applied.revision,
             wants_endpoints=has_plane,
+            managers=self._dispatcher.managers(),
         )
         older = self._dispatcher.register(session)
         if older is not None:
@@ -117,7 +116,7 @@ class DispatcherServicer(dispatcher_pb2_grpc.DispatcherServicer):
             session_id=session.session_id,
             heartbeat_period_s=self._dispatcher.spec.heartbeat_period_s,
             cluster_id=name.cluster_id,
-            managers=self._managers(),
+            managers=self._dispatcher.managers(),
         )
         return pb.ManagerMessage(welcome=welcome)
 
@@ -173,6 +172,11 @@ async def _read_hello(requests: AsyncIterator[pb.WorkerMessage]) -> pb.Hello:
     raise invalid("a session begins with a hello")
 
 
+def _at(manager: ManagerStatus | None, addr: str) -> ManagerStatus | None:
+    """Return a manager's place in the group, at the address that its node says it has now."""
+    return manager if manager is None or not addr else msgspec.structs.replace(manager, addr=addr)
+
+
 def _register(
     node_id: str, hello: pb.Hello, description: NodeDescription, now_s: float
 ) -> Callable[[Transaction], None]:
@@ -188,6 +192,7 @@ def _register(
             addr=hello.addr,
             data_addr=hello.data_addr,
             boot_id=hello.boot_id,
+            manager=_at(node.manager, hello.manager_addr),
         )
         if registered != node:
             tx.update(NODES, msgspec.structs.replace(registered, updated_at=now_s))

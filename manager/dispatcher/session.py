@@ -14,12 +14,12 @@ from typing import Final, cast
 
 from manager.dispatcher.drain import Watermark
 from manager.dispatcher.endpoints import EndpointSet
-from manager.store.tables import SERVICE_VERSIONS, TASKS
+from manager.store.tables import NODES, SERVICE_VERSIONS, TASKS
 from manager.store.view import View
 from swarmpy.api.v1 import dispatcher_pb2 as pb
 from swarmpy.api.v1 import types_pb2
 from swarmpy.errors import Code, SwarmError
-from swarmpy.model.states import TaskState
+from swarmpy.model.states import NodeRole, TaskState
 from swarmpy.model.task import Task
 from swarmpy.wire.convert import to_proto
 
@@ -30,7 +30,19 @@ MAX_SUBSCRIPTIONS: Final = 256
 class WorkerSession:
     """The outgoing half of a session, filled by the dispatcher's loop and emptied by the stream's writer."""
 
-    def __init__(self, session_id: str, node_id: str, *, endpoints_revision: int, wants_endpoints: bool) -> None:
+    def __init__(
+        self,
+        session_id: str,
+        node_id: str,
+        *,
+        endpoints_revision: int,
+        wants_endpoints: bool,
+        managers: tuple[str, ...] = (),
+    ) -> None:
+        """
+        Args:
+            managers: the list of managers that the welcome holds.
+        """
         self.session_id = session_id
         self.node_id = node_id
         self.ended: SwarmError | None = None
@@ -41,6 +53,8 @@ class WorkerSession:
         self._stopping: set[str] = set()
         self._endpoints_sent = endpoints_revision
         self._wants_endpoints = wants_endpoints
+        self._managers_sent = managers
+        self._role_sent: NodeRole | None = None
         self._drain_sent: tuple[int, tuple[str, ...]] | None = None
         self._acknowledged = 0
         self._ack_sent = 0
@@ -92,7 +106,9 @@ class WorkerSession:
         await self._wake.wait()
         self._wake.clear()
 
-    def take(self, view: View, endpoints: EndpointSet, watermark: Watermark) -> Iterator[pb.ManagerMessage]:
+    def take(
+        self, view: View, endpoints: EndpointSet, watermark: Watermark, managers: tuple[str, ...]
+    ) -> Iterator[pb.ManagerMessage]:
         """Give the messages that bring the worker up to date; the state counts as sent when a message is given.
 
         Everything is read between two awaits: no message may be sent before the next is taken from another view.
@@ -101,6 +117,7 @@ class WorkerSession:
             self._ack_sent = self._acknowledged
             yield pb.ManagerMessage(status_ack=pb.StatusAck(sequence=self._ack_sent))
         yield from self._take_assignments(view, endpoints.revision)
+        yield from self._take_cluster(view, managers)
         if self._wants_endpoints:
             for update in endpoints.since(self._endpoints_sent):
                 self._endpoints_sent = update.revision
@@ -113,6 +130,17 @@ class WorkerSession:
                 yield pb.ManagerMessage(drain=pb.DrainState(settled=state[0], busy=busy))
         while self._subscriptions:
             yield pb.ManagerMessage(log_subscription=self._subscriptions.popleft())
+
+    def _take_cluster(self, view: View, managers: tuple[str, ...]) -> Iterator[pb.ManagerMessage]:
+        """Tell what the node is, and where the managers are."""
+        node = view.get(NODES, self.node_id)
+        if node is not None and node.role is not self._role_sent:
+            self._role_sent = node.role
+            role = cast(types_pb2.NodeRole.ValueType, int(node.role))
+            yield pb.ManagerMessage(node=pb.NodeUpdate(role=role))
+        if managers != self._managers_sent:
+            self._managers_sent = managers
+            yield pb.ManagerMessage(managers=pb.ManagerList(managers=managers))
 
     def _take_assignments(self, view: View, endpoints_revision: int) -> Iterator[pb.ManagerMessage]:
         complete = self._complete_due

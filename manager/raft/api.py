@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from manager.raft.types import Commit, Entry, Leadership, SnapshotMark, Status
+from manager.raft.types import Commit, ConfChange, ConfState, Entry, Leadership, SnapshotMark, Status
 from swarmpy.errors import SwarmError
+
+
+@dataclass(frozen=True, slots=True)
+class Peer:
+    """Where another member is: its node, which its certificate names, and `host:port` of its control port."""
+
+    node_id: str
+    addr: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,8 +25,9 @@ class StateMachine:
     Args:
         apply: takes committed entries, in order, each once, of every `EntryKind` (only NORMAL ones hold
             proposals); must not raise: an error there means that members may differ, and fails the log.
-        restore: takes a snapshot's chunks, as they were given to `snapshot()`, in place of all earlier state. An
-            error out of `chunks` (CORRUPT) is to be let through; the log does not start then.
+        restore: takes a snapshot's chunks, as they were given to `snapshot()`, in place of all earlier state: at
+            start, and when a leader sent one. An error out of `chunks` (CORRUPT) is to be let through; the log does
+            not start, or fails, then.
         leadership: is told who leads, in order with `apply`: as leader, all that is committed was applied before.
     """
 
@@ -44,8 +53,37 @@ class ReplicatedLog(Protocol):
 
         Raises:
             SwarmError: NOT_LEADER; RESOURCE_EXHAUSTED (disk full, too much under way): nothing was appended.
-                INTERNAL or UNAVAILABLE (the log failed or was stopped): the entry may be committed or not.
+                INTERNAL or UNAVAILABLE (the log failed or was stopped, the lead was lost): the entry may be committed
+                or not.
         """
+
+    async def read_barrier(self) -> None:
+        """Return once everything that was acknowledged anywhere before this call is applied here.
+
+        Raises:
+            SwarmError: UNAVAILABLE: no leader answered, or the log failed or was stopped.
+        """
+
+    async def change_members(self, change: ConfChange) -> ConfState:
+        """Change who the members are, as the leader; return the members once that is applied, joint stages included.
+
+        Raises:
+            SwarmError: NOT_LEADER; FAILED_PRECONDITION: another change is under way, or this one makes no sense;
+                RESOURCE_EXHAUSTED; UNAVAILABLE or INTERNAL: it may have been made or not.
+        """
+
+    async def transfer(self, to: int = 0) -> None:
+        """Hand the lead over to a member (0: to whoever is most up to date); return once this one does not lead.
+
+        Raises:
+            SwarmError: NOT_LEADER; FAILED_PRECONDITION: no such voter; UNAVAILABLE: it did not take the lead.
+        """
+
+    async def resign(self) -> None:
+        """Step down, if this member leads and is not the only voter; the others elect a leader by themselves."""
+
+    def set_peers(self, peers: Mapping[int, Peer]) -> None:
+        """Say where the other members are, in place of what was said before."""
 
     async def snapshot(self, index: int, chunks: Iterable[bytes] | AsyncIterable[bytes]) -> SnapshotMark:
         """Store the state after entry `index` (applied, newer than the last snapshot) and compact the log.

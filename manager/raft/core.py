@@ -1,199 +1,350 @@
 """The Raft core, sans-IO: it is told of time, messages and proposals, and says what to store, send and apply.
 
-Today's core serves a cluster of one voter and refuses any other membership. The shape is etcd's: `Ready` gives the
-order (store, send, apply) and `advance()` says that it was done; an entry commits only once it is stored, and only
-through an entry of the leader's own term.
+The shape is etcd's: `Ready` gives the order (store, send, apply) and `advance()` says that it was done; an entry counts
+as stored only then. `member` is what outlives roles, `follower`, `candidate` and `leader` are the roles, `election` is
+what terms and votes ask of all of them. This module moves a member from role to role and hands out what came of it.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Final
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import TypeAlias
 
+from manager.raft import confchange, election
+from manager.raft.candidate import Candidate
+from manager.raft.confchange import Configuration
+from manager.raft.config import Chance, CoreConfig
 from manager.raft.entries import EntryLog
+from manager.raft.follower import Follower
+from manager.raft.leader import Leader
+from manager.raft.member import Member, Move
+from manager.raft.output import Output
 from manager.raft.types import (
     NOBODY,
+    ConfChange,
     ConfState,
-    Entry,
-    EntryKind,
     HardState,
-    Leadership,
     Message,
+    MessageKind,
+    PeerStatus,
     Ready,
     Role,
+    SnapshotMark,
 )
-from swarmpy.errors import Code, SwarmError, not_supported
+from swarmpy.errors import Code, SwarmError
 
+__all__ = ["CoreConfig", "RaftCore"]
 
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """Bounds of what the core holds and hands out.
-
-    Args:
-        uncommitted_bytes: data of proposals not yet committed; one proposal is always let in.
-        apply_entries: most entries in one `Ready.committed`.
-        apply_bytes: most data in one `Ready.committed`, but at least one entry.
-    """
-
-    uncommitted_bytes: int = 64 * 1024 * 1024
-    apply_entries: int = 256
-    apply_bytes: int = 256 * 1024
+Behaviour: TypeAlias = Follower | Candidate | Leader
 
 
 class RaftCore:
-    """One member's state.
+    """One member. Between `ready()` and `advance()` anything but `ready()` may be called.
 
     Args:
-        member_id: who this is.
+        member_id: who this is; it need not be among the members (yet).
         hard_state: what was stored last.
-        conf: the members.
+        conf: the members as of entry `applied`.
         log: the entries, all of them stored.
-        applied: index of the last entry in the state machine (the snapshot's, at start).
+        applied: index of the last entry in the state machine (the newest snapshot's, at start).
+        config: time-outs and bounds.
+        rng: makes election time-outs random.
 
     Raises:
-        SwarmError: NOT_SUPPORTED unless `member_id` is the only voter.
+        SwarmError: FAILED_PRECONDITION, the parts of `conf` do not fit together.
     """
 
     def __init__(
-        self, member_id: int, hard_state: HardState, conf: ConfState, log: EntryLog, applied: int, limits: Limits
+        self,
+        member_id: int,
+        hard_state: HardState,
+        conf: ConfState,
+        log: EntryLog,
+        applied: int,
+        config: CoreConfig,
+        rng: Chance,
     ) -> None:
-        if conf != ConfState(voters=(member_id,)):
-            raise not_supported(f"a cluster of managers other than member {member_id} alone ({conf})")
-        self.member_id: Final = member_id
-        self._conf, self._log, self._limits = conf, log, limits
-        self._stored_hard = hard_state
-        self._term, self._vote = hard_state.term, hard_state.vote
-        self._commit = max(hard_state.commit, applied)
-        self._role, self._leader_id = Role.FOLLOWER, NOBODY
-        self._stable, self._handed = log.last_index, applied
-        self._uncommitted_bytes = 0
-        self._noop_index = 0
-        self._ready: Ready | None = None
+        self._member = Member(member_id, hard_state, conf, log, applied, config, rng)
+        self._role: Behaviour = Follower(self._member)
+        self._output = Output(self._member, hard_state)
+
+    @property
+    def member_id(self) -> int:
+        return self._member.id
 
     @property
     def term(self) -> int:
-        return self._term
+        return self._member.term
 
     @property
     def role(self) -> Role:
-        return self._role
+        return self._role.role
 
     @property
     def leader_id(self) -> int:
         """The member that leads, as far as this one knows; 0 for nobody."""
-        return self._leader_id
+        return self._member.leader_id
 
     @property
     def commit_index(self) -> int:
-        return self._commit
+        return self._member.commit
+
+    @property
+    def applied_index(self) -> int:
+        """The last entry that was handed out to be applied, in a `Ready` that was carried out."""
+        return self._member.applied
 
     @property
     def hard_state(self) -> HardState:
-        return HardState(self._term, self._vote, self._commit)
+        """The hard state as it is now, stored or not."""
+        return self._member.hard_state
 
     @property
     def conf(self) -> ConfState:
-        return self._conf
+        """The members as of the last change applied."""
+        return self._member.conf
+
+    @property
+    def configuration(self) -> Configuration:
+        return self._member.configuration
 
     @property
     def log(self) -> EntryLog:
-        """The entries, to read and to compact."""
-        return self._log
+        """The entries, to read and to compact (up to `snapshot` at most)."""
+        return self._member.log
+
+    @property
+    def snapshot(self) -> SnapshotMark:
+        """The newest snapshot that is stored here, for members that need entries which are gone."""
+        return self._member.snapshot
+
+    @snapshot.setter
+    def snapshot(self, mark: SnapshotMark) -> None:
+        self._member.snapshot = mark
+
+    @property
+    def pending_snapshot(self) -> SnapshotMark | None:
+        """A leader's snapshot that was taken and will be, or is, in a `Ready` not yet carried out."""
+        return self._member.restored
+
+    @property
+    def transferee(self) -> int:
+        """Who is to lead next, while this leader hands over; else 0."""
+        return leader.transferee if (leader := self._leader) else NOBODY
+
+    @property
+    def ignored(self) -> Mapping[str, int]:
+        """How many messages were not taken, by reason, for metrics."""
+        return MappingProxyType(self._member.ignored)
+
+    def peers(self) -> tuple[PeerStatus, ...]:
+        """Return what a leader knows of each member, itself included; () if this one does not lead."""
+        return leader.peers if (leader := self._leader) else ()
+
+    # Time and messages
 
     def tick(self) -> None:
-        """Let one tick of time pass. An only voter has nobody to wait for and stands at once."""
-        if self._role is Role.FOLLOWER:
-            self.campaign()
-
-    def campaign(self) -> None:
-        """Stand for leader. The own vote is all there is to win; term, vote and NOOP are stored in one go."""
-        if self._role is Role.LEADER:
-            return
-        self._term, self._vote = self._term + 1, self.member_id
-        self._role, self._leader_id = Role.LEADER, self.member_id
-        self._noop_index = self._append(EntryKind.NOOP, b"")
+        """Let one tick of time pass."""
+        self._carry_out(self._role.tick())
 
     def step(self, message: Message) -> None:
-        """Take a message from another member.
+        """Take a message from another member. One that makes no sense (stale, doubled, of nobody) changes nothing.
 
-        Raises:
-            SwarmError: NOT_SUPPORTED: an only voter has no other members.
+        A SNAPSHOT is to be stepped once its file is stored.
         """
-        raise not_supported(f"a message of Raft from member {message.sender}, in a cluster of one manager,")
+        member = self._member
+        if not election.is_believable(member, message):
+            member.ignore("not for this member")
+            return
+        if message.term > member.term:
+            if election.is_held_back(member, message):
+                member.ignore("held back by the leader's lease")
+                return
+            if election.brings_its_term(message):
+                self._follow(message.term, message.sender if message.kind in election.FROM_LEADERS else NOBODY)
+        elif message.term < member.term:
+            election.answer_old(member, message)
+            return
+        if message.kind in election.ABOUT_VOTES and not self._leader:
+            election.learn_commit(member, message)
+            if isinstance(self._role, Candidate) and not member.may_stand:
+                self._follow(member.term, NOBODY)
+        if message.kind in election.VOTES:
+            election.vote(member, message)
+            return
+        if message.kind in election.FROM_LEADERS and isinstance(self._role, Candidate):
+            self._follow(message.term, message.sender)
+        self._carry_out(self._role.step(message))
+
+    # Wishes
+
+    def campaign(self) -> None:
+        """Stand for leader, by a pre-vote first. Does nothing for a leader or for one that may not stand.
+
+        An only voter leads at once: term, vote and NOOP are stored in one go.
+        """
+        self._stand(forced=False)
 
     def propose(self, data: bytes) -> int:
         """Append an entry and return its index; it is committed once `Ready.committed` holds it in this term.
 
         Raises:
-            SwarmError: NOT_LEADER; RESOURCE_EXHAUSTED if too much waits to be committed.
+            SwarmError: NOT_LEADER; UNAVAILABLE while the lead is handed over; RESOURCE_EXHAUSTED if too much waits to
+                be committed.
         """
-        if self._role is not Role.LEADER:
-            who = f"member {self._leader_id} leads" if self._leader_id else "nobody leads yet"
-            raise SwarmError(Code.NOT_LEADER, f"member {self.member_id} does not lead, {who}: try again there")
-        waiting = self._uncommitted_bytes
-        if waiting and waiting + len(data) > self._limits.uncommitted_bytes:
-            raise SwarmError(
-                Code.RESOURCE_EXHAUSTED,
-                f"{waiting} bytes of changes wait to be committed, the limit is {self._limits.uncommitted_bytes}:"
-                " try again in a moment",
-                retryable=True,
+        return self._lead().propose(data)
+
+    def propose_conf_change(self, change: ConfChange) -> int:
+        """Append a change of the members and return its index; it holds from when it is applied.
+
+        Raises:
+            SwarmError: NOT_LEADER; UNAVAILABLE while the lead is handed over; FAILED_PRECONDITION: the change does
+                not fit the members, or (to be retried) another one may be under way.
+        """
+        return self._lead().propose_conf_change(change)
+
+    def apply_conf_change(self, change: ConfChange) -> ConfState:
+        """Carry out a change of the members that was committed, and return the members from there on.
+
+        Raises:
+            SwarmError: FAILED_PRECONDITION: the log holds a change that does not fit its own `base`.
+        """
+        member = self._member
+        base = member.configuration if change.base == ConfState() else Configuration.from_conf_state(change.base)
+        changed = confchange.apply(base, change)
+        if not self._output.is_overtaken:
+            assert member.configuration in (base, Configuration()), (
+                f"{change} is for {base}, not {member.configuration}"
             )
-        self._uncommitted_bytes += len(data)
-        return self._append(EntryKind.NORMAL, data)
+            member.configuration = changed
+            if leader := self._leader:
+                self._carry_out(leader.members_changed())
+        return changed.to_conf_state()
 
-    def has_ready(self) -> bool:
-        """Return whether `ready()` has something to do."""
-        return (
-            self._stable < self._log.last_index
-            or self._handed < min(self._commit, self._stable)
-            or self.hard_state != self._stored_hard
-        )
+    def read_index(self, context: bytes) -> None:
+        """Ask for an index to read at; the answer comes with `context` in `Ready.reads`, or never (then ask again).
 
-    def ready(self) -> Ready | None:
-        """Return what is to be done now, or None; `advance()` must be called before the next one."""
-        assert self._ready is None, "advance() comes before the next ready()"
-        if not self.has_ready():
-            return None
-        hard, stored = self.hard_state, self._stored_hard
-        entries = self._log.between(self._stable + 1, self._log.last_index)
-        committed = self._log.between(
-            self._handed + 1,
-            min(self._commit, self._stable),
-            max_entries=self._limits.apply_entries,
-            max_bytes=self._limits.apply_bytes,
-        )
-        leads = bool(committed) and committed[0].index <= self._noop_index <= committed[-1].index
-        self._ready = Ready(
-            hard_state=hard if hard != stored else None,
-            entries=entries,
-            must_sync=bool(entries) or (hard.term, hard.vote) != (stored.term, stored.vote),
-            messages=(),
-            committed=committed,
-            leadership=Leadership(True, self._term, self.member_id) if leads else None,
-        )
-        return self._ready
+        `context` must be of this question only, also across restarts of this member.
+
+        Raises:
+            SwarmError: UNAVAILABLE: nobody leads.
+        """
+        member = self._member
+        if leader := self._leader:
+            leader.ask_read(context)
+        elif member.leader_id != NOBODY:
+            kind = MessageKind.READ_INDEX
+            member.send(Message(kind, member.id, member.leader_id, member.term, context=context))
+        else:
+            raise SwarmError(
+                Code.UNAVAILABLE,
+                f"member {member.id} knows of no leader, so nothing can be read: try again in a moment",
+            )
+
+    def transfer(self, to: int) -> None:
+        """Hand the lead to voter `to`; given up if it does not lead within an election time-out.
+
+        Raises:
+            SwarmError: NOT_LEADER; FAILED_PRECONDITION: `to` leads already or does not vote.
+        """
+        self._lead().transfer(to)
+
+    def resign(self) -> None:
+        """Step down, if this member leads."""
+        if self._leader:
+            self._follow(self._member.term, NOBODY)
+
+    def leader_lost(self) -> None:
+        """Learn that the leader cannot be reached: others may be voted for at once (until it is heard of again)."""
+        if isinstance(self._role, Follower):
+            self._member.leader_id = NOBODY
+
+    def report_unreachable(self, member_id: int) -> None:
+        """Learn that messages to a member were lost."""
+        if leader := self._leader:
+            leader.unreachable(member_id)
+
+    def report_snapshot(self, member_id: int, ok: bool) -> None:
+        """Learn what became of a SNAPSHOT message: whether its file and then the message were delivered."""
+        if leader := self._leader:
+            leader.snapshot_ended(member_id, ok=ok)
+
+    # What is to be done
+
+    def has_ready(self, *, hand_out: bool = True) -> bool:
+        """Return whether `ready()` may have something to do."""
+        return self._output.has_ready(self._leader, hand_out=hand_out)
+
+    def ready(self, *, hand_out: bool = True) -> Ready | None:
+        """Return what is to be done now, or None; `advance()` must be called before the next one.
+
+        Args:
+            hand_out: False keeps committed entries back (for a state machine that is behind).
+        """
+        return self._output.ready(self._leader, hand_out=hand_out)
 
     def advance(self) -> None:
         """Say that the last `Ready` was carried out. What it stored may be committed now."""
-        done, self._ready = self._ready, None
-        assert done is not None, "ready() comes before advance()"
-        if done.hard_state is not None:
-            self._stored_hard = done.hard_state
-        if done.committed:
-            self._handed = done.committed[-1].index
-            # Entries of earlier terms were never counted, so this is a floor, as in etcd.
-            freed = sum(len(e.data) for e in done.committed)
-            self._uncommitted_bytes = max(0, self._uncommitted_bytes - freed)
-        if done.entries:
-            self._stable = done.entries[-1].index
-            self._maybe_commit()
+        self._output.advance(self._leader)
 
-    def _maybe_commit(self) -> None:
-        """Commit what is stored on a majority, which is this member; never by counting an earlier term's entry."""
-        if self._role is Role.LEADER and self._stable > self._commit and self._log.term(self._stable) == self._term:
-            self._commit = self._stable
+    # Roles
 
-    def _append(self, kind: EntryKind, data: bytes) -> int:
-        index = self._log.last_index + 1
-        self._log.append(Entry(self._term, index, kind, data))
-        return index
+    @property
+    def _leader(self) -> Leader | None:
+        return self._role if isinstance(self._role, Leader) else None
+
+    def _lead(self) -> Leader:
+        """Return the role of leader; NOT_LEADER if it is another's."""
+        if leader := self._leader:
+            return leader
+        who = f"member {self.leader_id} leads" if self.leader_id else "nobody leads yet"
+        raise SwarmError(Code.NOT_LEADER, f"member {self.member_id} does not lead, {who}: try again there")
+
+    def _carry_out(self, move: Move | None) -> None:
+        match move:
+            case Move.STAND | Move.STAND_FORCED:
+                self._stand(forced=move is Move.STAND_FORCED)
+            case Move.WON:
+                self._won()
+            case Move.LOST | Move.STEP_DOWN:
+                self._follow(self._member.term, NOBODY)
+            case None:
+                pass
+
+    def _follow(self, term: int, leader_id: int) -> None:
+        self._member.enter_term(term)
+        self._member.leader_id = leader_id
+        self._member.restart_timer()
+        self._role = Follower(self._member)
+
+    def _stand(self, *, forced: bool) -> None:
+        """Begin an election; one that the leader asked for needs no pre-vote: it disturbs nobody who should lead."""
+        member = self._member
+        if self._leader or not member.may_stand:
+            return
+        if member.config.pre_vote and not forced and not member.is_only_voter:
+            member.leader_id = NOBODY
+            self._begin(Candidate(member, pre=True))
+        else:
+            self._campaign(forced=forced)
+
+    def _campaign(self, *, forced: bool) -> None:
+        member = self._member
+        member.enter_term(member.term + 1)
+        member.vote, member.leader_id = member.id, NOBODY
+        self._begin(Candidate(member, pre=False, forced=forced))
+
+    def _begin(self, candidate: Candidate) -> None:
+        self._member.restart_timer()
+        self._role = candidate
+        candidate.ask()
+        self._carry_out(candidate.result())
+
+    def _won(self) -> None:
+        if self._role.role is Role.PRE_CANDIDATE:
+            self._campaign(forced=False)
+            return
+        self._member.leader_id = self._member.id
+        self._member.restart_timer()
+        self._role = Leader(self._member)

@@ -4,26 +4,36 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import random
 import sys
 import threading
-from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterable, Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import aclosing
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final, TypeVar
+from typing import Any, Final, TypeVar
 
 import msgspec
 import structlog
 
-from manager.raft.api import StateMachine
-from manager.raft.engine import Delivery, Ended, Engine, Order, Outbound, Proposal, Stop, Waiter
+from manager.raft import files
+from manager.raft.api import Peer, StateMachine
+from manager.raft.engine import Engine
+from manager.raft.gate import Gate
 from manager.raft.handoff import Handoff
+from manager.raft.items import Ask, Ended, Handed, Order, Outbound, Proposal, Stop, Wiring
 from manager.raft.log import storage
+from manager.raft.log.crypt import Sealer
 from manager.raft.log.disk import Disk, OsDisk
 from manager.raft.log.faults import LogFailedError
 from manager.raft.log.snapshot_file import SnapshotReader
 from manager.raft.node import NodeConfig, RaftNode
-from manager.raft.types import Commit, ConfState, Metadata, SnapshotMark, Status
+from manager.raft.outlet import Delivery, Waiter
+from manager.raft.pending import Barriers, Future, Pending
+from manager.raft.transport.links import Network
+from manager.raft.transport.switchboard import Answer
+from manager.raft.types import Commit, ConfChange, ConfState, Metadata, SnapshotMark, Status
 from swarmpy.clock import Clock, SystemClock
 from swarmpy.errors import Code, SwarmError, precondition
 
@@ -39,7 +49,7 @@ class DriverConfig:
         tick_s: length of a tick, seconds.
         max_pending: proposals under way at once; more are refused.
         max_pending_bytes: their data together.
-        max_frame_bytes: proposals are put into one frame until it holds this much.
+        max_frame_bytes: proposals and messages are put into one frame until it holds this much.
         switch_interval_s: how long a thread may keep Python's lock while another wants it, for the whole process
             while the log runs; None leaves it (5 ms, which a proposal would wait on a busy main loop).
         node: how the member keeps its log.
@@ -54,24 +64,39 @@ class DriverConfig:
 
 
 def bootstrap(
-    directory: Path, metadata: Metadata, *, salt: int, config: NodeConfig | None = None, disk: Disk | None = None
+    directory: Path,
+    metadata: Metadata,
+    *,
+    salt: int,
+    joins: bool = False,
+    config: NodeConfig | None = None,
+    disk: Disk | None = None,
+    sealer: Sealer | None = None,
 ) -> None:
-    """Begin the log of a new cluster's first manager, its only voter.
+    """Begin a member's log: a new cluster's first manager, its only voter; or one that joins and knows nobody yet.
 
     Args:
         directory: the member's own; its parent exists.
         salt: a random number below 2**64, another one for every log.
+        joins: the member is to be added by the cluster's leader.
+        sealer: encrypts what is stored; None leaves it plain.
 
     Raises:
         SwarmError: ALREADY_EXISTS, RESOURCE_EXHAUSTED (disk full).
     """
     segment_bytes = (config or NodeConfig()).segment_bytes
-    conf = ConfState(voters=(metadata.member_id,))
-    storage.create(disk or OsDisk(), directory, metadata, conf, salt=salt, segment_bytes=segment_bytes)
+    conf = ConfState() if joins else ConfState(voters=(metadata.member_id,))
+    storage.create(disk or OsDisk(), directory, metadata, conf, salt=salt, segment_bytes=segment_bytes, sealer=sealer)
 
 
 class RaftThread:
-    """A `ReplicatedLog` whose node runs on a thread of its own; use it on one loop, start it once."""
+    """A `ReplicatedLog` whose node runs on a thread of its own; use it on one loop, start it once.
+
+    Args:
+        network: how the other members are reached; without one this member stays alone.
+        rng: for time-outs and pauses.
+        sealer: holds the key of the log; see `Storage.open`.
+    """
 
     def __init__(
         self,
@@ -82,14 +107,22 @@ class RaftThread:
         config: DriverConfig | None = None,
         clock: Clock | None = None,
         disk: Disk | None = None,
+        network: Network | None = None,
+        rng: random.Random | None = None,
+        sealer: Sealer | None = None,
     ) -> None:
-        self._dir, self._metadata, self._machine = directory, metadata, machine
+        self._dir, self._metadata, self._machine, self._network = directory, metadata, machine, network
         self._config, self._clock, self._disk = config or DriverConfig(), clock or SystemClock(), disk or OsDisk()
-        self._pending: dict[Waiter, int] = {}  # bytes under way
-        self._pending_bytes = 0
+        self._rng, self._sealer = rng or random.Random(), sealer
+        self._pending = Pending(most=self._config.max_pending, most_bytes=self._config.max_pending_bytes)
+        self._barriers = Barriers(self._ask_barrier)
         self._refusal: SwarmError | None = precondition("the log is not started: wait for start()")
+        self._peers: Mapping[int, Peer] = {}
         self._snapshot_lock = asyncio.Lock()
+        self._restoring: asyncio.Task[None] | None = None
         self._started = False
+
+    # The log's life
 
     async def start(self) -> None:
         """See `ReplicatedLog.start`."""
@@ -98,25 +131,42 @@ class RaftThread:
         self._ended: asyncio.Future[None] = loop.create_future()
         self._files = ThreadPoolExecutor(1, thread_name_prefix="raft-files")
         try:
-            self._node = await self._in_files(
-                lambda: RaftNode.open(self._disk, self._dir, self._metadata, self._config.node)
-            )
+            self._node = await files.run(self._files, self._open)
             try:
-                await self._restore()
+                reader = await files.run(self._files, self._node.snapshot_reader)
+                if reader is not None:
+                    await self._restore(reader)
             except BaseException:
                 self._node.close()
                 raise
         except BaseException:
             self._files.shutdown(wait=False)
             raise
-        self._status = self._node.status()
+        self._run_thread(loop)
+
+    def _open(self) -> RaftNode:
+        return RaftNode.open(
+            self._disk, self._dir, self._metadata, self._config.node, rng=self._rng, sealer=self._sealer
+        )
+
+    def _run_thread(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._applied_index = self._node.applied_index
         self._to_main: Handoff[Outbound] = Handoff(loop, self._receive)
+        self._answers: Handoff[Answer] = Handoff(loop, self._answer)
         self._engine = Engine(
             self._node,
+            self._metadata,
             self._to_main,
+            self._answers,
+            network=self._network,
             clock=self._clock,
+            rng=self._rng,
+            file_thread=self._files,
             tick_s=self._config.tick_s,
             max_frame_bytes=self._config.max_frame_bytes,
+        )
+        self.gate = Gate(
+            self._metadata, self._engine, self._node, check=self._check, order=self._order, file_thread=self._files
         )
         self._switch_interval_s = sys.getswitchinterval()
         if self._config.switch_interval_s is not None:
@@ -126,43 +176,7 @@ class RaftThread:
         self._refusal = None
         self._started = True
         self._thread.start()
-
-    async def propose(self, data: bytes) -> Commit:
-        """See `ReplicatedLog.propose`."""
-        if self._refusal is not None:
-            raise self._refusal
-        config = self._config
-        if len(self._pending) >= config.max_pending or (
-            self._pending and self._pending_bytes + len(data) > config.max_pending_bytes
-        ):
-            raise SwarmError(
-                Code.RESOURCE_EXHAUSTED,
-                f"{len(self._pending)} changes ({self._pending_bytes} bytes) are under way, the limit is"
-                f" {config.max_pending} ({config.max_pending_bytes} bytes): try again in a moment",
-                retryable=True,
-            )
-        waiter = self._new_waiter(len(data))
-        self._engine.inbox.post(Proposal(data, waiter))
-        commit: Commit = await waiter
-        return commit
-
-    async def snapshot(self, index: int, chunks: Iterable[bytes] | AsyncIterable[bytes]) -> SnapshotMark:
-        """See `ReplicatedLog.snapshot`. The file is written on a thread of its own."""
-        if self._snapshot_lock.locked():
-            raise precondition("a snapshot is being written already: wait for it")
-        async with self._snapshot_lock:
-            try:
-                mark = await self._order(lambda node: node.mark_at(index))
-                await self._write_snapshot(mark, chunks)
-                await self._order(lambda node: node.adopt_snapshot(mark))
-            except LogFailedError as failure:
-                self._fail(failure)
-                raise
-        return mark
-
-    def status(self) -> Status:
-        """See `ReplicatedLog.status`."""
-        return msgspec.structs.replace(self._status, applied_index=self._node.applied_index)
+        self.set_peers(self._peers)
 
     async def failed(self) -> SwarmError:
         """See `ReplicatedLog.failed`."""
@@ -174,62 +188,119 @@ class RaftThread:
             return
         if not self._ended.done():
             self._refusal = self._refusal or _stopped()
+            if self._restoring is not None:
+                self._restoring.cancel()
             self._engine.inbox.post(Stop())
             await asyncio.shield(self._ended)
         sys.setswitchinterval(self._switch_interval_s)
         async with self._snapshot_lock:
             self._files.shutdown()
 
-    async def _restore(self) -> None:
-        reader = await self._in_files(self._node.snapshot_reader)
-        if reader is None:
-            return
-        try:
-            await self._machine.restore(reader.mark, self._read(reader))
-        finally:
-            await self._in_files(reader.close)
+    # What is asked of it
 
-    async def _read(self, reader: SnapshotReader) -> AsyncIterator[bytes]:
-        chunks = reader.chunks()
-        while (chunk := await self._in_files(lambda: next(chunks, None))) is not None:
-            yield chunk
+    async def propose(self, data: bytes) -> Commit:
+        """See `ReplicatedLog.propose`."""
+        self._check()
+        self._pending.check(len(data))
+        waiter = self._pending.new(len(data))
+        self._engine.inbox.post(Proposal(data, waiter))
+        commit: Commit = await waiter
+        return commit
 
-    async def _write_snapshot(self, mark: SnapshotMark, chunks: Iterable[bytes] | AsyncIterable[bytes]) -> None:
-        writer = await self._in_files(lambda: self._node.snapshot_writer(mark))
-        try:
-            async for chunk in _in_turns(chunks):
-                if self._refusal is not None:
-                    raise self._refusal
-                await self._in_files(functools.partial(writer.write, chunk))
-            await self._in_files(writer.finish)
-        finally:
-            await self._in_files(writer.abort)
+    async def read_barrier(self) -> None:
+        """See `ReplicatedLog.read_barrier`."""
+        self._check()
+        await self._barriers.wait()
 
-    async def _in_files(self, work: Callable[[], T]) -> T:
-        return await asyncio.get_running_loop().run_in_executor(self._files, work)
+    async def change_members(self, change: ConfChange) -> ConfState:
+        """See `ReplicatedLog.change_members`."""
+        conf: ConfState = await self._ask(lambda node, waiter: node.change_members(change, waiter))
+        return conf
 
-    async def _order(self, action: Callable[[RaftNode], T]) -> T:
+    async def transfer(self, to: int = 0) -> None:
+        """See `ReplicatedLog.transfer`."""
+        await self._ask(lambda node, waiter: node.transfer(to, waiter))
+
+    async def resign(self) -> None:
+        """See `ReplicatedLog.resign`."""
+        await self._order(RaftNode.resign)
+
+    def set_peers(self, peers: Mapping[int, Peer]) -> None:
+        """See `ReplicatedLog.set_peers`; also before the start."""
+        self._peers = dict(peers)
+        if self._started and not self._ended.done():
+            self.gate.peers = self._peers
+            self._engine.inbox.post(Wiring(lambda streams: streams.set_peers(self.gate.peers)))
+
+    async def snapshot(self, index: int, chunks: Iterable[bytes] | AsyncIterable[bytes]) -> SnapshotMark:
+        """See `ReplicatedLog.snapshot`. The file is written on a thread of its own."""
+        if self._snapshot_lock.locked():
+            raise precondition("a snapshot is being written already: wait for it")
+        async with self._snapshot_lock:
+            try:
+                mark = await self._order(lambda node: node.mark_at(index))
+                begin = functools.partial(self._node.snapshot_writer, mark)
+                async with files.writing(self._files, begin, self._check) as sink:
+                    async for chunk in files.in_turns(chunks):
+                        await sink.write(chunk)
+                    await sink.finish()
+                await self._order(lambda node: node.adopt_snapshot(mark))
+            except LogFailedError as failure:
+                self._fail(failure)
+                raise
+        return mark
+
+    def status(self) -> Status:
+        """See `ReplicatedLog.status`."""
+        return msgspec.structs.replace(self._engine.status, applied_index=self._applied_index)
+
+    def _check(self) -> None:
         if self._refusal is not None:
             raise self._refusal
-        waiter = self._new_waiter(0)
+
+    def _ask_barrier(self) -> Future:
+        self._check()
+        waiter = self._pending.new()
+        self._engine.inbox.post(Ask(lambda node: node.read(waiter)))
+        return waiter
+
+    async def _ask(self, action: Callable[[RaftNode, Waiter], None]) -> Any:
+        """Ask the node for something that it settles by itself."""
+        self._check()
+        waiter = self._pending.new()
+        self._engine.inbox.post(Ask(lambda node: action(node, waiter)))
+        return await waiter
+
+    async def _order(self, action: Callable[[RaftNode], T]) -> T:
+        """Do something on the Raft thread, and return what comes of it."""
+        self._check()
+        waiter = self._pending.new()
         self._engine.inbox.post(Order(action, waiter))
         result: T = await waiter
         return result
 
-    def _new_waiter(self, size_bytes: int) -> Waiter:
-        waiter: Waiter = asyncio.get_running_loop().create_future()
-        self._pending[waiter] = size_bytes
-        self._pending_bytes += size_bytes
-        return waiter
+    # What comes from the Raft thread
 
     def _receive(self) -> None:
-        """Take one delivery and let the loop do other work before the next."""
+        """Take one delivery and let the loop do other work before the next; all wait while a snapshot is restored."""
+        if self._restoring is not None:
+            return
         item = self._to_main.pop()
-        if isinstance(item, Delivery):
-            self._deliver(item)
+        if isinstance(item, Handed) and item.reader is not None:
+            self._restoring = asyncio.get_running_loop().create_task(self._take_over(item.delivery, item.reader))
+        elif isinstance(item, Handed):
+            self._deliver(item.delivery)
         elif isinstance(item, Ended):
             self._end(item)
         self._to_main.again()
+
+    def _answer(self) -> None:
+        while (item := self._answers.pop()) is not None:
+            inbound, data = item
+            if data is None:
+                inbound.consumed()
+            else:
+                inbound.answer(data)
 
     def _deliver(self, delivery: Delivery) -> None:
         if self._failed.done():
@@ -241,13 +312,42 @@ class RaftThread:
                 first, last = delivery.entries[0].index, delivery.entries[-1].index
                 self._fail(_internal(f"entries {first} to {last} could not be applied", error))
                 return
-            self._node.applied_index = delivery.entries[-1].index
-        self._status = delivery.status
+        if delivery.last_index:
+            self._applied_index = delivery.last_index
+            self._engine.applied(delivery.last_index)
         for waiter, value in delivery.settled:
-            self._pending_bytes -= self._pending.pop(waiter)
-            _settle(waiter, value)
+            self._pending.settle(waiter, value)
         if delivery.leadership is not None:
-            self._machine.leadership(delivery.leadership)
+            try:
+                self._machine.leadership(delivery.leadership)
+            except Exception as error:  # noqa: BLE001 - a boundary: a member that half leads must not go on
+                self._fail(_internal("the change of the lead could not be taken", error))
+
+    async def _take_over(self, delivery: Delivery, reader: SnapshotReader) -> None:
+        """Let a leader's snapshot replace the state, then go on with what waits behind it."""
+        try:
+            if self._failed.done():
+                reader.close()
+            else:
+                _log.info("raft restores a snapshot", index=reader.mark.index)
+                await self._restore(reader)
+                self._deliver(delivery)
+        except asyncio.CancelledError:
+            self._fail(_stopped())
+            raise
+        except Exception as error:  # noqa: BLE001 - a boundary: the state is not known now, so the log fails
+            failure = error if isinstance(error, SwarmError) else None
+            self._fail(failure or _internal(f"the snapshot at entry {reader.mark.index} could not be restored", error))
+        finally:
+            self._restoring = None
+            self._to_main.again()
+
+    async def _restore(self, reader: SnapshotReader) -> None:
+        try:
+            async with aclosing(files.read(self._files, reader)) as chunks:
+                await self._machine.restore(reader.mark, chunks)
+        finally:
+            await asyncio.shield(files.run(self._files, reader.close))
 
     def _end(self, ended: Ended) -> None:
         if isinstance(ended.error, SwarmError):
@@ -255,7 +355,7 @@ class RaftThread:
         elif ended.error is not None:
             self._fail(_internal("the Raft thread ended", ended.error))
         self._refusal = self._refusal or _stopped()
-        self._fail_pending(self._refusal)
+        self._pending.fail_all(self._refusal)
         self._thread.join()
         self._engine.close()
         self._ended.set_result(None)
@@ -267,31 +367,9 @@ class RaftThread:
         _log.error("raft failed", reason=error.message, exc_info=error)
         self._refusal = error
         self._failed.set_result(error)
-        self._fail_pending(error)
-        self._engine.inbox.post(Stop())
-
-    def _fail_pending(self, error: SwarmError) -> None:
-        pending, self._pending, self._pending_bytes = self._pending, {}, 0
-        for waiter in pending:
-            _settle(waiter, error)
-
-
-async def _in_turns(chunks: Iterable[bytes] | AsyncIterable[bytes]) -> AsyncIterator[bytes]:
-    if isinstance(chunks, AsyncIterable):
-        async for chunk in chunks:
-            yield chunk
-    else:
-        for chunk in chunks:
-            yield chunk
-
-
-def _settle(waiter: Waiter, value: object) -> None:
-    if waiter.done():  # its caller was cancelled
-        return
-    if isinstance(value, SwarmError):
-        waiter.set_exception(value)
-    else:
-        waiter.set_result(value)
+        self._pending.fail_all(error)
+        if not self._ended.done():
+            self._engine.inbox.post(Stop())
 
 
 def _stopped() -> SwarmError:

@@ -32,6 +32,12 @@ class Handoff(Generic[T]):
             self._armed = True
             self._loop.call_soon_threadsafe(self._wake)
 
+    def put(self, item: T) -> None:
+        """Add `item`, on the loop's own thread: what can be taken at once is."""
+        self._items.append(item)
+        if not self._armed:
+            self._receive()
+
     def pop(self) -> T | None:
         """Take the oldest item, on the loop's thread."""
         return self._items.popleft() if self._items else None

@@ -91,10 +91,15 @@ class MemberChange(msgspec.Struct, frozen=True, gc=False):
 
 
 class ConfChange(msgspec.Struct, frozen=True, omit_defaults=True):
-    """The data of a CONF_CHANGE entry (MessagePack). No `changes` and AUTO: leave the joint configuration."""
+    """The data of a CONF_CHANGE entry (MessagePack). No `changes` and AUTO: leave the joint configuration.
+
+    `base` is who the members were before it; the leader that appends the entry fills it in. A member that begins
+    with an empty log and knows nobody learns the members so, from the first change that it applies.
+    """
 
     changes: tuple[MemberChange, ...] = ()
     transition: Transition = Transition.AUTO
+    base: ConfState = ConfState()
 
 
 class MessageKind(enum.IntEnum):
@@ -134,8 +139,9 @@ class Message(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     | APPEND_RESPONSE | the last one stored, or with `reject` the one refused | with `reject`: `reject_index` and |
     | | | `log_term` are where the logs may agree |
     | HEARTBEAT and its response | | `commit`; `context` of a read, returned |
-    | VOTE, PRE_VOTE | of the last entry | `forced`: a transfer, which the leader's lease does not hold back |
-    | their responses | | `reject` |
+    | VOTE, PRE_VOTE | of the last entry | `forced`: a transfer, which the leader's lease does not hold back; |
+    | | | `commit`, `commit_term`: an entry that is known to be committed |
+    | their responses | | `reject`; with it `commit`, `commit_term` |
     | SNAPSHOT | | `snapshot`: the receiver has stored it already when its core is told |
     | READ_INDEX, response | response: index to read at | `context` |
     | TIMEOUT_NOW | | the receiver is to stand at once |
@@ -154,6 +160,7 @@ class Message(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     forced: bool = False
     context: bytes = b""
     snapshot: SnapshotMark | None = None
+    commit_term: int = 0
 
 
 class ReadState(msgspec.Struct, frozen=True, gc=False):
@@ -176,7 +183,9 @@ class Ready(msgspec.Struct, frozen=True):
 
     1. Send `ahead`: a leader's messages, which need not wait for its own disk (Raft thesis, 10.2.1).
     2. Let `snapshot` count: it is stored already, and replaces log and state.
-    3. Store `hard_state` and `entries` (which may replace a tail of the log); sync them where `must_sync` says so.
+    3. Store `hard_state` and `entries` (which may replace a tail of the log) in one frame; sync it where `must_sync`
+       says so. A frame always holds the newest hard state there is: no change of the members may be stored without
+       the commit index that covers the change before it.
     4. Send `messages`.
     5. Apply `committed`, give each CONF_CHANGE among them to `apply_conf_change()`, then tell `leadership`.
     6. Hand out `reads`.

@@ -63,6 +63,11 @@ class Snapshot:
         self._rows = [(table, list(state.rows(table).all())) for table in TABLES]
         self._requests = state.requests.dump()
 
+    @property
+    def counts(self) -> dict[str, int]:
+        """How many rows there are, by the name of the table."""
+        return {table.name: len(rows) for table, rows in self._rows}
+
     def __iter__(self) -> Iterator[bytes]:
         counts = {table.number: len(rows) for table, rows in self._rows}
         header = Header(self.revision, self.index, self._digest, counts, len(self._requests))

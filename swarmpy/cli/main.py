@@ -94,6 +94,9 @@ def run(argv: Sequence[str], session: Session) -> int:
     except SwarmError as error:
         session.warn(f"Error: {error.message}")
         return EXIT_FAILED
+    except OutputError as error:
+        session.warn(f"Error: cannot write the output: {error}; what the command did is done")
+        return EXIT_FAILED
     except Exception as error:  # the boundary: a bug of ours is a sentence too
         if session.environ.get("SWARMPY_DEBUG"):
             raise

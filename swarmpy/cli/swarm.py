@@ -12,6 +12,7 @@ from swarmpy.cli.flag import Flag, add_flags
 from swarmpy.cli.given import Given, usage_error
 from swarmpy.cli.lazy import refused
 from swarmpy.cli.session import Session
+from swarmpy.cli.snapshot import show_kept, snapshot
 from swarmpy.cli.status import status
 from swarmpy.model.cluster import ClusterSpec
 from swarmpy.model.states import Availability, NodeRole, word
@@ -41,7 +42,7 @@ INIT: Final = (
     Flag("data-path-port", "PORT", "Port of the overlay network", supported=False),
     Flag("default-addr-pool", "SUBNET", "Address pool", many=True, supported=False),
     Flag("default-addr-pool-mask-length", "NUMBER", "Length of the pool's masks", supported=False),
-    Flag("force-new-cluster", "", "Start anew from the present state", supported=False),
+    Flag("force-new-cluster", "", "Go on with this manager alone and its state, when the quorum is lost for good"),
 )
 JOIN: Final = (
     *ADDRESSES,
@@ -69,6 +70,9 @@ for _name, _help in (
 def init(session: Session, /, **values: Any) -> None:
     """Start a new swarm with this node as its first manager."""
     given = Given(values, INIT)
+    if given.switch("force-new-cluster"):
+        _force_new_cluster(session, given)
+        return
     spec = _settings(ClusterSpec(), given)
     addresses = _addresses(given)
     made = session.run(lambda client: client.node.init(spec, **addresses))
@@ -77,6 +81,20 @@ def init(session: Session, /, **values: Any) -> None:
     session.echo(
         "To add a manager to this swarm, run 'swarmpy swarm join-token manager' and follow the instructions.\n"
     )
+
+
+def _force_new_cluster(session: Session, given: Given) -> None:
+    if given.changes(ignoring=("force-new-cluster", "advertise-addr", "listen-addr")):
+        raise usage_error(
+            "--force-new-cluster keeps the swarm's settings: give --advertise-addr and --listen-addr with it at most"
+        )
+    begun = session.run(
+        lambda client: client.node.force_new_cluster(
+            advertise_addr=given.text("advertise-addr") or "", listen_addr=given.text("listen-addr") or ""
+        )
+    )
+    session.echo(f"Swarm begun anew: current node ({begun.node_id}) is now its only manager.\n")
+    show_kept(session, begun.kept)
 
 
 @swarm.command()
@@ -130,6 +148,7 @@ def leave(session: Session, force: bool) -> None:
     session.echo("Node left the swarm.")
 
 
+swarm.add_command(snapshot)
 swarm.add_command(status)
 
 

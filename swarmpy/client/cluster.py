@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncGenerator
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -47,6 +48,10 @@ class ClusterCalls:
         answer = await self._call(self._stub.GetConsensus, pb.GetConsensusRequest(), timeout_s)
         members = tuple(ConsensusMember(**_plain(member, ConsensusMember)) for member in answer.members)
         return Consensus(**_plain(answer, Consensus), members=members)
+
+    def save_snapshot(self) -> AsyncGenerator[bytes]:
+        """Yield the bytes of a snapshot file with the state of this moment; it holds the cluster's keys."""
+        return self._call.stream(lambda: self._stub.SaveSnapshot(pb.SaveSnapshotRequest()), lambda piece: piece.chunk)
 
     async def join_tokens(self, *, timeout_s: float | None = None) -> Tokens:
         """Return both join tokens and the address to join."""

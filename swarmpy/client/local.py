@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator, Callable, Iterable
 from typing import TYPE_CHECKING, Final
 
 from swarmpy.api.v1 import node_pb2 as pb
 from swarmpy.api.v1 import types_pb2
 from swarmpy.client.call import Caller
-from swarmpy.client.results import Initialised, Joined, NodeInfo
+from swarmpy.client.results import Initialised, Joined, NodeInfo, Recovered
 from swarmpy.model.cluster import ClusterSpec
 from swarmpy.model.node import NodeDescription
 from swarmpy.model.states import Availability, NodeRole
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
 
 CHANGE_TIMEOUT_S: Final = 60.0
 """Init, join and leave start or stop a manager and fetch certificates."""
+RECOVERY_TIMEOUT_S: Final = 120.0
+"""A manager reads all that it has and writes it again."""
 
 
 class LocalNode:
@@ -107,6 +110,45 @@ class LocalNode:
         )
         answer = await self._call(self._stub.Join, request, timeout_s)
         return Joined(node_id=answer.node_id, role=NodeRole(answer.role))
+
+    async def force_new_cluster(
+        self, *, advertise_addr: str = "", listen_addr: str = "", timeout_s: float = RECOVERY_TIMEOUT_S
+    ) -> Recovered:
+        """Have this node's manager, whose quorum is lost, go on alone with what it has.
+
+        Args:
+            advertise_addr: host or host:port; empty keeps the present one.
+        """
+        request = pb.ForceNewClusterRequest(advertise_addr=advertise_addr, listen_addr=listen_addr)
+        answer = await self._call(self._stub.ForceNewCluster, request, timeout_s)
+        return Recovered(node_id=answer.node_id, cluster_id=answer.cluster_id, kept=tuple(answer.kept))
+
+    async def restore(
+        self,
+        chunks: Callable[[], Iterable[bytes]],
+        *,
+        advertise_addr: str = "",
+        listen_addr: str = "",
+        timeout_s: float = RECOVERY_TIMEOUT_S,
+    ) -> Recovered:
+        """Bring a cluster back from a snapshot file, with this node as its only manager.
+
+        Args:
+            chunks: returns the file's bytes in pieces of at most a few megabytes; called for each try.
+            advertise_addr: host or host:port; empty takes the node's address and port 2377.
+        """
+
+        async def requests() -> AsyncIterator[pb.RestoreRequest]:
+            for chunk in chunks():
+                yield pb.RestoreRequest(chunk=chunk, advertise_addr=advertise_addr, listen_addr=listen_addr)
+
+        async def send(requests: AsyncIterator[pb.RestoreRequest], *, timeout: float | None = None) -> pb.RestoreResponse:  # noqa: ASYNC109  # as the methods of a stub
+            return await self._stub.Restore(requests, timeout=timeout)
+
+        answer = await self._call(send, requests(), timeout_s)
+        return Recovered(
+            node_id=answer.node_id, cluster_id=answer.cluster_id, kept=tuple(answer.kept), addr=answer.addr
+        )
 
     async def leave(self, *, force: bool = False, timeout_s: float = CHANGE_TIMEOUT_S) -> None:
         """Leave the cluster; its tasks on this node stop. A manager leaves only with `force`."""

@@ -162,6 +162,15 @@ class Initialised(Model, frozen=True):
     addr: str
 
 
+class Recovered(Model, frozen=True):
+    """A cluster that began anew with this node as its manager, and sentences on what it kept and what not."""
+
+    node_id: str
+    cluster_id: str
+    kept: tuple[str, ...]
+    addr: str = ""
+
+
 class Joined(Model, frozen=True):
     node_id: str
     role: NodeRole

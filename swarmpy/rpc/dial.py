@@ -10,7 +10,7 @@ import grpc.aio
 
 from swarmpy.model.states import NodeRole
 from swarmpy.rpc.tls import client_credentials
-from swarmpy.security.names import role_name
+from swarmpy.security.names import NodeName, node_name, role_name
 
 if TYPE_CHECKING:
     from swarmpy.security.identity import Identity  # the command line dials without one
@@ -75,6 +75,14 @@ def manager_channel(identity: Identity, address: str) -> grpc.aio.Channel:
 
     TLS checks the role name, so a host that took over the address is refused unless it is a manager of ours.
     """
-    name = role_name(identity.cluster_id, NodeRole.MANAGER)
+    return _named_channel(identity, role_name(identity.cluster_id, NodeRole.MANAGER), address)
+
+
+def peer_channel(identity: Identity, node_id: str, address: str) -> grpc.aio.Channel:
+    """Return a channel to the manager on node `node_id` at `address` (host:port), and to no other."""
+    return _named_channel(identity, node_name(NodeName(identity.cluster_id, node_id, NodeRole.MANAGER)), address)
+
+
+def _named_channel(identity: Identity, name: str, address: str) -> grpc.aio.Channel:
     options = (*NETWORK, ("grpc.ssl_target_name_override", name), ("grpc.default_authority", name))
     return grpc.aio.secure_channel(address, client_credentials(identity), options=options)

@@ -44,10 +44,14 @@ class Boundary(grpc.aio.ServerInterceptor):
         if handler.response_streaming:
             wrapped = self._stream(details.method, handler.unary_stream)
             return grpc.unary_stream_rpc_method_handler(wrapped, *codec)
-        assert not handler.request_streaming, "the API has no call that streams requests only"
+        if handler.request_streaming:
+            wrapped = self._unary(details.method, handler.stream_unary)
+            return grpc.stream_unary_rpc_method_handler(wrapped, *codec)
         return grpc.unary_unary_rpc_method_handler(self._unary(details.method, handler.unary_unary), *codec)
 
     def _unary(self, method: str, inner: Any) -> Any:
+        """Serve the handlers that give one answer, whatever they are asked with."""
+
         async def call(request: Any, context: Context) -> Any:
             try:
                 if self._authorize is not None:

@@ -17,14 +17,17 @@ import dnslib
 import pytest
 
 from swarmpy.errors import SwarmError
-from swarmpy.model.endpoints import ENCODER, EndpointsUpdate, ServicePort
+from swarmpy.model.endpoints import ENCODER, AppProtocol, EndpointsUpdate, ServicePort
+from tests.support.balancer import Peers, hang_up
 from tests.support.dataplane import service, task
+from tests.support.http_peers import read_reply, serving
 from tests.support.node_process import NodeProcess
 from worker.dataplane.client import DataPlaneClient
 from worker.dataplane.protocol import Applied, Hello
 
 pytestmark = pytest.mark.e2e
 DEADLINE_S = 20.0
+POST = b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\nhi"
 ADDRESS = "127.0.0.1"
 
 
@@ -144,6 +147,23 @@ async def backend(text: bytes) -> AsyncIterator[int]:
         yield server.sockets[0].getsockname()[1]
 
 
+async def listening(port: int) -> None:
+    """Return once a port accepts."""
+
+    async def accepts() -> bool:
+        try:
+            _, writer = await asyncio.open_connection(ADDRESS, port)
+        except OSError:
+            return False
+        await hang_up(writer)
+        return True
+
+    deadline_s = time.monotonic() + DEADLINE_S
+    while not await accepts():
+        assert time.monotonic() < deadline_s, f"nobody listens on {ADDRESS}:{port}"
+        await asyncio.sleep(0.02)
+
+
 async def fetch(address: str, port: int) -> bytes:
     """Connect until that works, and return what is served."""
     deadline_s = time.monotonic() + DEADLINE_S
@@ -165,11 +185,14 @@ async def fetch_once(address: str, port: int) -> bytes:
                 await writer.wait_closed()
 
 
-def web(published: int, host_port: int, *, revision: int = 5) -> EndpointsUpdate:
+def web(
+    published: int, host_port: int, *, revision: int = 5, protocol: AppProtocol = AppProtocol.TCP
+) -> EndpointsUpdate:
+    port = ServicePort(target=8088, published=published, name="http", app_protocol=protocol)
     return EndpointsUpdate(
         revision=revision,
         complete=True,
-        services=(service("web", ServicePort(target=8088, published=published, name="http"), vip=7),),
+        services=(service("web", port, vip=7),),
         backends=(task("t1", "web", (8088, host_port), slot=1, address=ADDRESS),),
     )
 
@@ -292,6 +315,52 @@ async def test_restarts_below_the_supervisor_refuse_nobody() -> None:
             assert wrong == []
             assert ask(dns_port, "tasks.web.swarm") == [ADDRESS]
             await client.close()
+
+
+async def test_a_restart_cuts_no_request_of_clients_that_keep_their_connections() -> None:
+    """Every request is a POST, which nobody may repeat, and clients leave when an answer tells them to."""
+    dns_port, published = free_port(), free_port()
+    command = [sys.executable, "-P", "-m", "worker.dataplane", "--dns-port", str(dns_port)]
+    done = asyncio.Event()
+    answered, told = 0, 0
+
+    async def client() -> None:
+        nonlocal answered, told
+        while not done.is_set():
+            reader, writer = await asyncio.open_connection(ADDRESS, published)
+            last = False
+            while not last and not done.is_set():
+                await asyncio.sleep(0.01)  # an idle moment, so that the stop may come in one
+                writer.write(POST)
+                reply = await read_reply(reader, deadline_s=DEADLINE_S)
+                assert reply.body == b"t 2"
+                answered += 1
+                last = reply.header("connection") == "close"
+                told += last
+            await hang_up(writer)
+
+    async def more(count: int) -> None:
+        goal = answered + count
+        await eventually(lambda: answered >= goal)
+
+    with NodeProcess(dataplane=command) as node:
+        await asyncio.to_thread(node.start)
+        control = node.state / "run" / "dataplane.sock"
+        async with contextlib.aclosing(Peers()) as peers, asyncio.timeout(4 * DEADLINE_S):
+            host_port = (await peers.start("t", serving(b"t"))).ports[0].port
+            worker = await connected(control)
+            await applied(worker, web(published, host_port, protocol=AppProtocol.HTTP))
+            await listening(published)
+            async with asyncio.TaskGroup() as tasks:
+                for _ in range(8):
+                    tasks.create_task(client())
+                for _ in range(2):
+                    await more(100)
+                    await restarted(node)
+                await more(100)
+                done.set()
+            assert told >= 16
+            await worker.close()
 
 
 async def restarted(node: NodeProcess) -> None:

@@ -54,7 +54,7 @@ class Peers:
         """Return how many connections the backends have open."""
         return len(self._writers)
 
-    async def close(self) -> None:
+    async def aclose(self) -> None:
         for task_id in list(self._servers):
             await self.stop(task_id)
         for writer in list(self._writers):
@@ -120,7 +120,7 @@ class Rig:
             await self.balancer.close()
         for writer in self._clients:
             await hang_up(writer)
-        await self.peers.close()
+        await self.peers.aclose()
 
     async def stop_balancer(self) -> None:
         """Close the balancer within the test."""

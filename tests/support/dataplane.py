@@ -102,6 +102,9 @@ class FakeBalancer:
     def counters(self) -> list[CounterRow]:
         return [CounterRow(service_id=s, port=0, connections=1) for s in sorted(self.backends)]
 
+    async def drain(self) -> None:
+        self.calls.append("drain")
+
     async def close(self) -> None:
         self.calls.append("close")
         for key in tuple(self.listeners):

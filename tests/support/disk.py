@@ -55,6 +55,7 @@ class FakeDisk:
     # Disk
 
     def make_dir(self, path: Path) -> None:
+        self.fail("make_dir", path)
         self._dirs.setdefault(path, _Directory())
 
     def list_dir(self, path: Path) -> Sequence[str]:
@@ -71,6 +72,7 @@ class FakeDisk:
         return _FakeFile(self, path, self._inode(path))
 
     def rename(self, old: Path, new: Path) -> None:
+        self.fail("rename", new)  # one that fails has done nothing
         inode, directory = self._inode(old), self._dirs[old.parent]
         del directory.current[old.name]
         directory.current[new.name] = inode
@@ -101,6 +103,10 @@ class FakeDisk:
         self.operations += 1
         if self.crash_at is not None and self.operations >= self.crash_at:
             raise Crash(f"at operation {self.operations}: {what} {path}")
+        self.fail(what, path)
+
+    def fail(self, what: str, path: Path) -> None:
+        """Fail if that is the fate of an operation; it is not counted, so no crash falls on it."""
         number = self.fault(what, path)
         if number is not None:
             raise OSError(number, os.strerror(number), str(path))
@@ -196,7 +202,8 @@ class _FakeFile:
         self._inode.pending.clear()
 
     def close(self) -> None:
-        self._disk.open_files -= 1
+        self._disk.open_files -= 1  # as with a descriptor, which is gone whatever close() says
+        self._disk.fail("close", self._path)
 
     def _grow(self, size_bytes: int) -> None:
         more = size_bytes - len(self._inode.current)

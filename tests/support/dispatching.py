@@ -198,7 +198,7 @@ async def dispatching(tmp_path: Path, *, leads: bool = True, filled: bool = True
     async with running_store(log) as store:
         if filled:
             await fill_store(store)
-        dispatcher = Dispatcher(store, clock)
+        dispatcher = Dispatcher(store, clock, managers=lambda: ("127.0.0.1:2377",))
         broker = LogBroker(dispatcher, random_source(1))
         servicer = DispatcherServicer(
             dispatcher,
@@ -207,7 +207,6 @@ async def dispatching(tmp_path: Path, *, leads: bool = True, filled: bool = True
             clock,
             random_bytes=random_source(2),
             peer=name_by_metadata,
-            managers=lambda: ("127.0.0.1:2377",),
         )
         server = grpc.aio.server(interceptors=(Boundary(),), options=COMMON)
         dispatcher_pb2_grpc.add_DispatcherServicer_to_server(servicer, server)

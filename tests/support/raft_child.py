@@ -1,7 +1,8 @@
 """A process that proposes until it is killed: `python -m tests.support.raft_child DIR ROUND`.
 
 It says on standard output: `state SERIAL...` once it leads (what was applied, in order), then `ack SERIAL` for each
-proposal that returned, or `refused CODE` for one that was not taken.
+proposal that returned, or `refused CODE` for one that was not taken. Nothing else is written there: the log goes to
+standard error, as every process's does, lest a line of it falls between the words of another thread.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from manager.raft.log import storage
 from manager.raft.log.disk import OsDisk
 from manager.raft.node import NodeConfig
 from manager.raft.types import Entry, EntryKind, Leadership, Metadata, SnapshotMark
+from swarmpy import log as logging
 from swarmpy.errors import SwarmError
 
 ME = Metadata("killed", 3)
@@ -103,4 +105,5 @@ async def main(directory: Path, round_number: int) -> None:
 
 
 if __name__ == "__main__":
+    logging.configure("raft_child")
     asyncio.run(main(Path(sys.argv[1]), int(sys.argv[2])))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import random
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Final
@@ -11,7 +13,8 @@ from manager.raft.log.disk import Disk
 from manager.raft.log.frame import SECTOR, Frame, decode_frame, decode_segment_header
 from manager.raft.log.storage import LOG_DIR, SNAPSHOT_DIR
 from manager.raft.node import NodeConfig, RaftNode
-from manager.raft.types import ConfState, Entry, EntryKind, Leadership, Metadata
+from manager.raft.outlet import Delivery, Waiter
+from manager.raft.types import Commit, ConfState, EntryKind, Leadership, Message, Metadata
 from swarmpy.errors import SwarmError
 from tests.support.disk import FakeDisk
 
@@ -30,15 +33,18 @@ def new_log(disk: Disk, directory: Path = HERE, config: NodeConfig = SMALL) -> N
 
 
 class Member:
-    """One run of a member, from opening its directory on.
+    """One run of an only member, from opening its directory on; a `manager.raft.outlet.Outlet`.
 
     `applied` is its state: the proposals that were committed, in order, those of a snapshot included.
     """
 
     def __init__(self, disk: Disk, directory: Path = HERE, config: NodeConfig = SMALL) -> None:
-        self.node = RaftNode.open(disk, directory, ME, config)
+        self.node = RaftNode.open(disk, directory, ME, config, rng=random.Random(1))
         self.applied: list[bytes] = []
         self.leadership: list[Leadership] = []
+        self._outcomes: dict[Waiter, object] = {}
+        self._delivered: list[int] = []
+        self._index = self.node.applied_index
         reader = self.node.snapshot_reader()
         if reader is not None:
             try:
@@ -48,19 +54,20 @@ class Member:
 
     def start(self) -> Member:
         """Stand for leader and apply all that the log holds."""
-        self.node.start()
-        self.node.run(self._hand_out)
+        self.node.start(self)
+        self._run()
         return self
 
     def propose(self, *batch: bytes) -> list[int | SwarmError]:
-        """Propose in one frame; when it returns, what was not refused is acknowledged."""
-        results = self.node.propose(batch)
-        self.node.run(self._hand_out)
-        return results
+        """Propose in one frame; when it returns, what was not refused is acknowledged: its index is returned."""
+        waiters = [object() for _ in batch]
+        self.node.propose(list(zip(batch, waiters, strict=True)))
+        self._run()
+        return [_index_of(self._outcomes.pop(waiter)) for waiter in waiters]
 
     def tick(self) -> None:
         self.node.tick()
-        self.node.run(self._hand_out)
+        self._run()
 
     def snapshot(self) -> None:
         """Write the state as a snapshot, a chunk for each applied proposal, and compact."""
@@ -74,14 +81,38 @@ class Member:
     def close(self) -> None:
         self.node.close()
 
-    def _hand_out(self, entries: tuple[Entry, ...], leadership: Leadership | None) -> None:
-        for entry in entries:
-            assert entry.index == self.node.applied_index + 1, "in order, without holes"
-            self.node.applied_index = entry.index
+    def _run(self) -> None:
+        self.node.run()
+        while self._delivered:
+            self.node.applied(self._delivered.pop(0))
+            self.node.run()
+
+    # Outlet
+
+    def send(self, messages: Sequence[Message]) -> None:
+        raise AssertionError(f"an only member has nobody to send to: {messages}")
+
+    def send_snapshot(self, message: Message) -> None:
+        raise AssertionError(f"an only member has nobody to send to: {message}")
+
+    def deliver(self, delivery: Delivery) -> None:
+        for entry in delivery.entries:
+            assert entry.index == self._index + 1, "in order, without holes"
+            self._index = entry.index
             if entry.kind is EntryKind.NORMAL:
                 self.applied.append(entry.data)
-        if leadership is not None:
-            self.leadership.append(leadership)
+        self._outcomes.update(delivery.settled)
+        if delivery.leadership is not None:
+            self.leadership.append(delivery.leadership)
+        if delivery.last_index:
+            self._delivered.append(delivery.last_index)
+
+
+def _index_of(outcome: object) -> int | SwarmError:
+    if isinstance(outcome, Commit):
+        return outcome.index
+    assert isinstance(outcome, SwarmError), outcome
+    return outcome
 
 
 def frames(disk: FakeDisk, directory: Path = WAL) -> list[tuple[Path, int, Frame]]:

@@ -31,7 +31,8 @@ from worker.dataplane.proxy.balancer import Balancer
 from worker.dataplane.sockets import DirectSockets, SocketProvider, SupervisorSockets
 
 DNS_PORTS: Final = (53, 5354)
-DRAIN_S: Final = 8.0  # the supervisor kills after 10
+FAREWELL_S: Final = 2.0
+DRAIN_S: Final = 6.0  # with the farewell 8: the supervisor kills after 10
 EX_CONFIG: Final = 78
 EX_TEMPFAIL: Final = 75
 UNIX_PATH_BYTES: Final = 107
@@ -163,7 +164,10 @@ async def serve(settings: Settings, *, clock: Clock) -> None:
         loop.add_signal_handler(number, stop.set)
     control = ControlServer()
     balancer: Balancing = Balancer(
-        loop=loop, clock=clock, limits=Limits(drain_s=DRAIN_S), on_busy_changed=control.busy_changed
+        loop=loop,
+        clock=clock,
+        limits=Limits(farewell_s=FAREWELL_S, drain_s=DRAIN_S),
+        on_busy_changed=control.busy_changed,
     )
     async with contextlib.AsyncExitStack() as stack:
         plane = DataPlane(

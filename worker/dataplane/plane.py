@@ -54,6 +54,8 @@ class Balancing(Listening, Protocol):
 
     def counters(self) -> list[CounterRow]: ...
 
+    async def drain(self) -> None: ...
+
     async def close(self) -> None: ...
 
 
@@ -130,9 +132,14 @@ class DataPlane:
             parts.create_task(self._sockets.watch())
 
     async def close(self) -> None:
-        """Stop accepting, let connections end for a while, save. DNS answers until they have ended."""
+        """Tell HTTP clients to go, stop accepting, let connections end for a while, save.
+
+        DNS answers until they have ended. Ports accept while clients are told: each wait before the next process
+        would be one for new connections, too.
+        """
         try:
             await self._sockets.keep()
+            await self._balancer.drain()
             await self._listeners.stop()
             await self._balancer.close()
             await self._store.flush()

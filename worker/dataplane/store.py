@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Final
 
@@ -70,7 +71,7 @@ class EndpointStore:
         saved = self._take()
         self._begun += 1
         try:
-            await asyncio.to_thread(self._replace, self._begun, saved)
+            await self._in_thread(saved)
         except asyncio.CancelledError:
             self._dirty.set()  # nobody waits for that thread any more: what it writes is written again by `flush`
             raise
@@ -88,6 +89,15 @@ class EndpointStore:
             self._failing = False
             log.info("the endpoints are saved again", path=str(self._path))
         return True
+
+    async def _in_thread(self, saved: Saved) -> None:
+        # A thread that ends, not the loop's executor: beside an idle thread, each system call on a descriptor of
+        # this process has to count its users.
+        executor = ThreadPoolExecutor(1, thread_name_prefix="endpoints")
+        try:
+            await asyncio.get_running_loop().run_in_executor(executor, self._replace, self._begun, saved)
+        finally:
+            executor.shutdown(wait=False)
 
     def _replace(self, number: int, saved: Saved) -> None:
         """Runs in a thread, beside another one at most: that of a write that was not waited for."""

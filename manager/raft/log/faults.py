@@ -6,9 +6,13 @@ import errno
 from pathlib import Path
 from typing import Final
 
-from swarmpy.errors import Code, SwarmError
+from swarmpy.errors import Code, SwarmError, precondition
 
 _FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
+WAY_OUT: Final = (
+    "with other managers up, run `swarmpy swarm leave --force` on this node and join again;"
+    " if it is the only manager, restore a snapshot"
+)
 
 
 class LogFailedError(SwarmError):
@@ -27,9 +31,20 @@ def damaged(path: Path, offset: int, what: str) -> SwarmError:
     """Return the error for a file that holds what was never written so."""
     return SwarmError(
         Code.CORRUPT,
-        f"{path} is damaged at byte {offset}: {what}; nothing was changed. Restore this manager's directory from a"
-        " backup, or remove this manager from the cluster and let it join again",
+        f"{path} is damaged at byte {offset}: {what}; nothing was changed. What to do: {WAY_OUT}",
     )
+
+
+def locked(path: Path, reason: str) -> SwarmError:
+    """Return the error for contents whose key is wrong or missing; `reason` goes on after "is"."""
+    return precondition(
+        f"{path} is {reason}; nothing was changed. Put back the key file that belongs to it. If it is lost: {WAY_OUT}"
+    )
+
+
+def out_of_order(path: Path, what: str) -> SwarmError:
+    """Return the error for an append that would break the log, which is refused before anything is written."""
+    return SwarmError(Code.INTERNAL, f"the log in {path} refuses {what}: a fault in swarmpy, please report it")
 
 
 def newer_format(path: Path, found: int, known: int) -> SwarmError:

@@ -6,6 +6,8 @@ that writing a frame never touches a sector that holds an earlier one. What foll
 A frame's checksum starts from the checksum of the frame before it, and covers header, payload and fill. The header
 repeats that start, the log's salt and a number that only grows, so a frame found behind damage can be proved to be
 a later frame of this log: neither user data nor the leavings of another log pass for one.
+
+A payload may be sealed, with the frame's header as what it is bound to; the checksum covers what is sealed.
 """
 
 from __future__ import annotations
@@ -15,10 +17,10 @@ from dataclasses import dataclass
 from typing import Final
 from zlib import crc32
 
+from manager.raft.log.crypt import Sealer
+
 SECTOR: Final = 512
 FORMAT_VERSION: Final = 1
-CODEC_PLAIN: Final = 0  # encryption of payloads becomes another codec
-CODECS: Final = frozenset({CODEC_PLAIN})
 
 _SEGMENT_MAGIC: Final = b"SWARMWAL"
 # magic, version, codec | chain, salt, number, first_frame, first_index, head_bytes
@@ -56,9 +58,13 @@ class SegmentHeader:
 
 @dataclass(frozen=True, slots=True)
 class Frame:
-    """A frame that proved whole. `size_bytes` includes header and fill; `crc` is the next frame's chain."""
+    """A frame that proved whole. `size_bytes` includes header and fill; `crc` is the next frame's chain.
+
+    `payload` is encoded as `codec` says, bound to `head`.
+    """
 
     codec: int
+    head: memoryview
     number: int
     chain: int
     crc: int
@@ -97,12 +103,16 @@ def decode_segment_header(sector: bytes) -> SegmentHeader | str:
     return SegmentHeader(*fields) if magic == _SEGMENT_MAGIC else "this is not a swarmpy log"
 
 
-def encode_frame(payload: bytes, *, records: int, salt: int, number: int, chain: int, codec: int) -> tuple[bytes, int]:
-    """Return the frame as it stands on disk, and its checksum."""
-    head = _FRAME.pack(FRAME_MAGIC, codec, salt, number, chain, len(payload), records)
-    fill = bytes(frame_bytes(len(payload)) - FRAME_HEADER_BYTES - len(payload))
-    crc = crc32(fill, crc32(payload, crc32(head, chain)))
-    return b"".join((head, _CRC.pack(crc), payload, fill)), crc
+def encode_frame(
+    payload: bytes, *, records: int, salt: int, number: int, chain: int, sealer: Sealer
+) -> tuple[bytes, int]:
+    """Return the frame as it stands on disk, its payload sealed, and its checksum."""
+    length = len(payload) + sealer.overhead_bytes
+    head = _FRAME.pack(FRAME_MAGIC, sealer.codec, salt, number, chain, length, records)
+    body = sealer.seal(payload, head)
+    fill = bytes(frame_bytes(length) - FRAME_HEADER_BYTES - length)
+    crc = crc32(fill, crc32(body, crc32(head, chain)))
+    return b"".join((head, _CRC.pack(crc), body, fill)), crc
 
 
 def decode_frame(view: memoryview, offset: int, *, salt: int) -> Frame | str:
@@ -117,9 +127,10 @@ def decode_frame(view: memoryview, offset: int, *, salt: int) -> Frame | str:
         return "the file ends within a frame"
     (crc,) = _CRC.unpack_from(view, offset + _FRAME.size)
     body = offset + FRAME_HEADER_BYTES
-    if crc32(view[body:end], crc32(view[offset : offset + _FRAME.size], chain)) != crc:
+    head = view[offset : offset + _FRAME.size]
+    if crc32(view[body:end], crc32(head, chain)) != crc:
         return "a frame's checksum is wrong"
-    return Frame(codec, number, chain, crc, records, view[body : body + length], end - offset)
+    return Frame(codec, head, number, chain, crc, records, view[body : body + length], end - offset)
 
 
 def find_frame(data: bytes, start: int, *, salt: int, least: int) -> int | None:

@@ -11,12 +11,14 @@ from typing import Final, Protocol
 
 import msgspec
 
+from manager.raft.log.crypt import Buffer
 from manager.raft.types import Entry, EntryKind, HardState, Metadata, SnapshotMark
 
 METADATA: Final = 1
 ENTRY: Final = 2
 HARD_STATE: Final = 3
 SNAPSHOT: Final = 4
+RESTARTS: Final = 1  # in a mark's head, where entries have their kind
 
 _HEAD: Final = struct.Struct("<BB2xI")  # record kind, entry kind, body bytes
 _ENTRY: Final = struct.Struct("<BB2xIQQ")  # an entry's head with its term and index
@@ -33,7 +35,7 @@ class Sink(Protocol):
     def on_metadata(self, metadata: Metadata) -> None: ...
     def on_entry(self, entry: Entry) -> None: ...
     def on_hard_state(self, hard_state: HardState) -> None: ...
-    def on_mark(self, mark: SnapshotMark) -> None: ...
+    def on_mark(self, mark: SnapshotMark, *, restarts: bool) -> None: ...
 
 
 class BadRecordError(Exception):
@@ -52,10 +54,10 @@ def encode_hard_state(hard: HardState) -> bytes:
     return _HEAD.pack(HARD_STATE, 0, len(body)) + body
 
 
-def encode_mark(mark: SnapshotMark) -> bytes:
-    """Return a snapshot mark record."""
+def encode_mark(mark: SnapshotMark, *, restarts: bool = False) -> bytes:
+    """Return a snapshot mark record; with `restarts` no entry written before it counts any more."""
     body = msgspec.msgpack.encode(mark)
-    return _HEAD.pack(SNAPSHOT, 0, len(body)) + body
+    return _HEAD.pack(SNAPSHOT, RESTARTS if restarts else 0, len(body)) + body
 
 
 def encode_entries(entries: Sequence[Entry]) -> list[bytes]:
@@ -67,7 +69,7 @@ def encode_entries(entries: Sequence[Entry]) -> list[bytes]:
     return pieces
 
 
-def decode(payload: memoryview, count: int, sink: Sink) -> None:
+def decode(payload: Buffer, count: int, sink: Sink) -> None:
     """Give `count` records of a frame to `sink`.
 
     Raises:
@@ -84,19 +86,19 @@ def decode(payload: memoryview, count: int, sink: Sink) -> None:
                 term, index = place(payload, body)
                 on_entry(Entry(term, index, kinds[sub], bytes(payload[body + 16 : offset])))
             else:
-                _decode_rare(kind, payload[body:offset], sink)
+                _decode_rare(kind, sub, payload[body:offset], sink)
     except (struct.error, KeyError, msgspec.DecodeError) as error:
         raise BadRecordError(f"a frame holds a record that cannot be read ({error})") from error
     if offset != len(payload):
         raise BadRecordError(f"a frame's records take {offset} bytes of {len(payload)}")
 
 
-def _decode_rare(kind: int, body: memoryview, sink: Sink) -> None:
+def _decode_rare(kind: int, sub: int, body: Buffer, sink: Sink) -> None:
     if kind == HARD_STATE:
         sink.on_hard_state(HardState(*_HARD_STATE.unpack(body)))
-    elif kind == SNAPSHOT:
-        sink.on_mark(msgspec.msgpack.decode(body, type=SnapshotMark))
+    elif kind == SNAPSHOT and sub <= RESTARTS:
+        sink.on_mark(msgspec.msgpack.decode(body, type=SnapshotMark), restarts=sub == RESTARTS)
     elif kind == METADATA:
         sink.on_metadata(msgspec.msgpack.decode(body, type=Metadata))
     else:
-        raise BadRecordError(f"a frame holds a record of the unknown kind {kind}")
+        raise BadRecordError(f"a frame holds a record of the unknown kind {kind}/{sub}")

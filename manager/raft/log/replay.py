@@ -11,10 +11,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from manager.raft.log.contents import Contents, Tail
+from manager.raft.log.crypt import CODEC_PLAIN, CODECS, Sealer, unseal
 from manager.raft.log.disk import Disk
 from manager.raft.log.faults import LogFailedError, damaged, newer_format, unknown_codec
 from manager.raft.log.frame import (
-    CODECS,
     FORMAT_VERSION,
     SECTOR,
     Frame,
@@ -33,7 +34,11 @@ _NAME: Final = re.compile(r"([0-9a-f]{16})-[0-9a-f]{16}\.wal")
 
 @dataclass(frozen=True, slots=True)
 class Segment:
-    """A segment file; `first_index` is the index of the next new entry when it was begun."""
+    """A segment file.
+
+    `first_index` is the index of the next new entry when it was begun, or when the log restarted in it: every entry
+    from there on that counts is in this segment or a later one.
+    """
 
     path: Path
     number: int
@@ -65,13 +70,20 @@ class Replayed:
     """A log's contents. `entries` are those still held, in order, some of them below the mark."""
 
     metadata: Metadata
-    hard_state: HardState
-    mark: SnapshotMark
+    tail: Tail
     entries: list[Entry]
     salt: int
     segments: list[Segment]
     end: End
     torn: Torn | None
+
+    @property
+    def hard_state(self) -> HardState:
+        return self.tail.hard_state
+
+    @property
+    def mark(self) -> SnapshotMark:
+        return self.tail.mark
 
 
 def segment_name(number: int, first_index: int) -> str:
@@ -85,16 +97,30 @@ def list_segments(disk: Disk, directory: Path) -> list[tuple[int, Path]]:
     return [(int(name[1], 16), directory / name[0]) for name in names if name]
 
 
-def replay(disk: Disk, directory: Path) -> Replayed:
+def last_codec(disk: Disk, directory: Path) -> int:
+    """Return the codec of the newest frame in `directory`; plain if there is none that is whole."""
+    codec = CODEC_PLAIN
+    for _, path in list_segments(disk, directory)[-1:]:
+        data = _read(disk, path)
+        header = decode_segment_header(data[:SECTOR])
+        if isinstance(header, SegmentHeader):
+            codec, offset, view = header.codec, SECTOR, memoryview(data)
+            while isinstance(frame := decode_frame(view, offset, salt=header.salt), Frame):
+                codec, offset = frame.codec, offset + frame.size_bytes
+    return codec
+
+
+def replay(disk: Disk, directory: Path, sealer: Sealer) -> Replayed:
     """Read the whole log in `directory`.
 
     Raises:
-        SwarmError: NOT_FOUND if there is no log, CORRUPT for damage, FAILED_PRECONDITION for a newer format.
+        SwarmError: NOT_FOUND if there is no log, CORRUPT for damage, FAILED_PRECONDITION for a newer format and for
+            a key that is wrong or missing.
     """
     listed = list_segments(disk, directory)
     if not listed:
         raise SwarmError(Code.NOT_FOUND, f"there is no log in {directory}: initialise or join the cluster first")
-    reader = _Reader(disk)
+    reader = _Reader(disk, sealer)
     for place, (number, path) in enumerate(listed):
         reader.read_segment(number, path, is_last=place == len(listed) - 1)
     return reader.result()
@@ -103,9 +129,9 @@ def replay(disk: Disk, directory: Path) -> Replayed:
 class _Reader:
     """Goes through the segments in order, keeping what the records say and where the frames stand."""
 
-    def __init__(self, disk: Disk) -> None:
-        self._disk = disk
-        self._records = _Records()
+    def __init__(self, disk: Disk, sealer: Sealer) -> None:
+        self._disk, self._sealer = disk, sealer
+        self._contents = Contents(0)
         self._segments: list[Segment] = []
         self._salt = 0
         self._end = End(0, 0, 0)
@@ -113,20 +139,13 @@ class _Reader:
         self._torn: Torn | None = None
 
     def read_segment(self, number: int, path: Path, *, is_last: bool) -> None:
-        try:
-            file = self._disk.open(path)
-            try:
-                data = file.pread(file.size(), 0)
-            finally:
-                file.close()
-        except OSError as error:
-            raise LogFailedError(path, "reading", error) from error
+        data = _read(self._disk, path)
         header = self._header(data, number, path)
         previous = self._end
         self._end = End(SECTOR, header.first_frame, header.chain)
-        self._read_frames(data, path)
+        first_index = self._read_frames(data, path, header.first_index)
         if not is_last:
-            self._segments.append(Segment(path, number, header.first_index, len(data)))
+            self._segments.append(Segment(path, number, first_index, len(data)))
             return
         later = find_frame(data, self._end.offset, salt=self._salt, least=self._end.next_frame)
         if later is not None:
@@ -137,7 +156,7 @@ class _Reader:
             return
         if data[self._end.offset :].strip(b"\0"):
             self._torn = Torn(path, self._end.offset, self._stop, drop_file=False)
-        self._segments.append(Segment(path, number, header.first_index, len(data)))
+        self._segments.append(Segment(path, number, first_index, len(data)))
 
     def _header(self, data: bytes, number: int, path: Path) -> SegmentHeader:
         header = decode_segment_header(data[:SECTOR])
@@ -151,6 +170,7 @@ class _Reader:
             raise damaged(path, 0, f"the file's name says segment {number}, its header says {header.number}")
         if not self._segments:
             self._salt = header.salt
+            self._contents.last_index = header.first_index - 1
             return header
         last = self._segments[-1]
         if header.salt != self._salt:
@@ -162,9 +182,12 @@ class _Reader:
             raise damaged(last.path, self._end.offset, more)
         return header
 
-    def _read_frames(self, data: bytes, path: Path) -> None:
-        """Read up to the first byte that is not the next frame; `_end` and `_stop` say where and why."""
-        view = memoryview(data)
+    def _read_frames(self, data: bytes, path: Path, first_index: int) -> int:
+        """Read up to the first byte that is not the next frame; `_end` and `_stop` say where and why.
+
+        Returns the segment's first index: `first_index`, or where the log restarted.
+        """
+        view, contents, restarts = memoryview(data), self._contents, self._contents.restarts
         offset, number, chain = self._end.offset, self._end.next_frame, self._end.chain
         while True:
             frame = decode_frame(view, offset, salt=self._salt)
@@ -176,12 +199,16 @@ class _Reader:
                 break
             if frame.codec not in CODECS:
                 raise unknown_codec(path, frame.codec)
+            payload = unseal(self._sealer, frame.codec, frame.payload, frame.head, path=path, offset=offset)
             try:
-                decode(frame.payload, frame.records, self._records)
+                decode(payload, frame.records, contents)
             except BadRecordError as error:
                 raise damaged(path, offset, str(error)) from error
             offset, number, chain = offset + frame.size_bytes, number + 1, frame.crc
+            if contents.restarts != restarts:
+                first_index, restarts = contents.mark.index + 1, contents.restarts
         self._end = End(offset, number, chain)
+        return first_index
 
     def _drop_segment(self, path: Path, previous: End, *, was_used: bool) -> None:
         """Drop a last segment whose first frame is broken; that frame repeats only what earlier ones say."""
@@ -193,53 +220,24 @@ class _Reader:
         self._end = previous
 
     def result(self) -> Replayed:
-        last, records = self._segments[-1], self._records
-        if records.metadata is None:
+        last, contents, hard = self._segments[-1], self._contents, self._contents.hard_state
+        if contents.metadata is None:
             raise damaged(last.path, SECTOR, "no record says whose log this is")
-        entries, mark, hard = records.entries, records.mark, records.hard_state
-        if entries and entries[0].index > mark.index + 1:
-            gap = f"entries {mark.index + 1} to {entries[0].index - 1} are missing"
+        if (gap := contents.gap()) is not None:
             raise damaged(self._segments[0].path, SECTOR, gap)
-        last_index = entries[-1].index if entries else mark.index
-        if hard.commit > last_index:
-            gap = f"entry {hard.commit} was committed, but the log ends with entry {last_index}"
+        if hard.commit > contents.last_index:
+            gap = f"entry {hard.commit} was committed, but the log ends with entry {contents.last_index}"
             raise damaged(last.path, self._end.offset, gap)
-        return Replayed(records.metadata, hard, mark, entries, self._salt, self._segments, self._end, self._torn)
+        tail = Tail(contents.last_index, hard, contents.mark)
+        return Replayed(contents.metadata, tail, contents.entries, self._salt, self._segments, self._end, self._torn)
 
 
-class _Records:
-    """What the records add up to."""
-
-    def __init__(self) -> None:
-        self.metadata: Metadata | None = None
-        self.hard_state = HardState()
-        self.mark = SnapshotMark()
-        self.entries: list[Entry] = []
-
-    def on_metadata(self, metadata: Metadata) -> None:
-        if self.metadata not in (None, metadata):
-            raise BadRecordError(f"the log changes hands from {self.metadata} to {metadata}")
-        self.metadata = metadata
-
-    def on_hard_state(self, hard_state: HardState) -> None:
-        self.hard_state = hard_state
-
-    def on_entry(self, entry: Entry) -> None:
-        """Append, or replace the tail from `entry.index` on, as a new leader's entries do."""
-        entries = self.entries
-        if entries:
-            place = entry.index - entries[0].index
-            if place < 0 or place > len(entries):
-                raise BadRecordError(f"entry {entry.index} follows entry {entries[-1].index}")
-            if place < len(entries):
-                del entries[place:]
-        entries.append(entry)
-
-    def on_mark(self, mark: SnapshotMark) -> None:
-        """Keep the entries that a snapshot covers, unless it goes beyond them or contradicts them."""
-        self.mark = mark
-        if not self.entries:
-            return
-        place = mark.index - self.entries[0].index
-        if place >= len(self.entries) or (place >= 0 and self.entries[place].term != mark.term):
-            self.entries.clear()
+def _read(disk: Disk, path: Path) -> bytes:
+    try:
+        file = disk.open(path)
+        try:
+            return file.pread(file.size(), 0)
+        finally:
+            file.close()
+    except OSError as error:
+        raise LogFailedError(path, "reading", error) from error

@@ -1,17 +1,21 @@
 """A member's directory: the log and the snapshots, kept in step.
 
-A snapshot counts once its mark is in the log. Only then do older snapshots and the segments it covers go.
+A snapshot counts once its mark is in the log. Only then do older snapshots and the segments it covers go. One that a
+leader sent takes the place of the whole log with the same frame that makes it count.
 """
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
+from manager.raft.log.crypt import CODEC_PLAIN, Plain, Sealer
 from manager.raft.log.disk import Disk
-from manager.raft.log.faults import LogFailedError, damaged
-from manager.raft.log.replay import Replayed, list_segments, replay
+from manager.raft.log.faults import LogFailedError, damaged, disk_full, is_full, out_of_order
+from manager.raft.log.key_file import key_file
+from manager.raft.log.replay import Replayed, last_codec, list_segments, replay
 from manager.raft.log.snapshot_file import SUFFIX, TEMPORARY, SnapshotReader, SnapshotWriter, snapshot_name
 from manager.raft.log.wal import DEFAULT_SEGMENT_BYTES, WriteAheadLog
 from manager.raft.types import ConfState, Entry, HardState, Metadata, SnapshotMark
@@ -19,6 +23,7 @@ from swarmpy.errors import Code, SwarmError, precondition
 
 LOG_DIR: Final = "wal"
 SNAPSHOT_DIR: Final = "snap"
+NO_MEMBERS: Final = ConfState()
 
 
 def exists(disk: Disk, directory: Path) -> bool:
@@ -26,19 +31,27 @@ def exists(disk: Disk, directory: Path) -> bool:
     return bool(list_segments(disk, directory / LOG_DIR))
 
 
+def is_encrypted(disk: Disk, directory: Path) -> bool:
+    """Return whether the log in `directory`, if there is one, needs a key."""
+    return last_codec(disk, directory / LOG_DIR) != CODEC_PLAIN
+
+
 def create(
     disk: Disk,
     directory: Path,
     metadata: Metadata,
-    conf: ConfState,
+    conf: ConfState = NO_MEMBERS,
     *,
     salt: int,
     segment_bytes: int = DEFAULT_SEGMENT_BYTES,
+    sealer: Sealer | None = None,
 ) -> None:
-    """Begin a member's log in `directory` (its parent exists), whose first members are `conf`.
+    """Begin a member's log in `directory` (its parent exists).
 
     Args:
+        conf: the cluster's first members; nobody for one that joins: it waits for a leader that tells it of them.
         salt: a random 64-bit number that tells this log's frames from all others.
+        sealer: encrypts what is stored; None leaves it plain.
 
     Raises:
         SwarmError: ALREADY_EXISTS if there is one; RESOURCE_EXHAUSTED if the disk is full.
@@ -48,33 +61,52 @@ def create(
             Code.ALREADY_EXISTS, f"{directory} holds a log already: start the manager with it, or choose another"
         )
     for path in (directory, directory / LOG_DIR, directory / SNAPSHOT_DIR):
-        disk.make_dir(path)
-    mark = SnapshotMark(conf=conf)
-    WriteAheadLog.create(disk, directory / LOG_DIR, metadata, mark, salt=salt, segment_bytes=segment_bytes)
+        try:
+            disk.make_dir(path)
+        except OSError as error:
+            raise disk_full(path, segment_bytes) if is_full(error) else LogFailedError(path, "making", error) from error
+    sealer, mark = sealer or Plain(key_file(directory)), SnapshotMark(conf=conf)
+    WriteAheadLog.create(disk, directory / LOG_DIR, metadata, mark, sealer, salt=salt, segment_bytes=segment_bytes)
 
 
 class Storage:
-    """The open directory of one member. Only `snapshot_writer` and what it returns may run on another thread."""
+    """The open directory of one member.
 
-    def __init__(self, disk: Disk, directory: Path, log: WriteAheadLog) -> None:
-        self._disk, self._snapshots, self._log = disk, directory / SNAPSHOT_DIR, log
+    `snapshot_writer`, `receive_snapshot`, `snapshot_reader` and what they return may run on other threads.
+    """
+
+    def __init__(self, disk: Disk, directory: Path, log: WriteAheadLog, sealer: Sealer) -> None:
+        self._disk, self._snapshots, self._log, self._sealer = disk, directory / SNAPSHOT_DIR, log, sealer
+        self._serials = itertools.count(1)
+        self._received: dict[Path, SnapshotMark] = {}
 
     @classmethod
     def open(
-        cls, disk: Disk, directory: Path, metadata: Metadata, *, segment_bytes: int = DEFAULT_SEGMENT_BYTES
+        cls,
+        disk: Disk,
+        directory: Path,
+        metadata: Metadata,
+        *,
+        segment_bytes: int = DEFAULT_SEGMENT_BYTES,
+        sealer: Sealer | None = None,
     ) -> tuple[Storage, Replayed]:
         """Open the log of `metadata`'s member and clear what a crash left behind.
 
+        Args:
+            sealer: holds the key of what is encrypted here, and encrypts what is written from now on.
+
         Raises:
-            SwarmError: NOT_FOUND, CORRUPT, or FAILED_PRECONDITION for another cluster's or member's directory.
+            SwarmError: NOT_FOUND, CORRUPT, or FAILED_PRECONDITION for another cluster's or member's directory, a
+                newer version's, or a key that is wrong or missing.
         """
-        state = replay(disk, directory / LOG_DIR)
+        sealer = sealer or Plain(key_file(directory))
+        state = replay(disk, directory / LOG_DIR, sealer)
         if state.metadata != metadata:
             raise _foreign(directory, metadata, state.metadata)
-        log = WriteAheadLog.resume(disk, directory / LOG_DIR, state, segment_bytes=segment_bytes)
+        log = WriteAheadLog.resume(disk, directory / LOG_DIR, state, sealer, segment_bytes=segment_bytes)
         try:
-            storage = cls(disk, directory, log)
-            storage._tidy()
+            storage = cls(disk, directory, log, sealer)
+            storage._drop_snapshots((SUFFIX, TEMPORARY))
         except BaseException:
             log.close()
             raise
@@ -111,45 +143,127 @@ class Storage:
         self._log.prepare_next()
 
     def snapshot_writer(self, mark: SnapshotMark) -> SnapshotWriter:
-        """Begin to write a snapshot's file."""
-        return SnapshotWriter(self._disk, self._snapshots, mark)
+        """Begin to write the file of a snapshot of this member's own, for `adopt_snapshot`."""
+        return SnapshotWriter(self._disk, self._snapshots, mark, self._sealer, serial=next(self._serials))
+
+    def receive_snapshot(self, mark: SnapshotMark) -> SnapshotWriter:
+        """Begin to write the file of a snapshot that a leader sends.
+
+        Once it is finished it must be given to `install_snapshot` or `discard_snapshot`.
+        """
+
+        def keep(path: Path) -> None:
+            self._received[path] = mark
+
+        # Until then it keeps its own temporary name: nobody else finds it, and after a crash it is removed.
+        return SnapshotWriter(
+            self._disk, self._snapshots, mark, self._sealer, serial=next(self._serials), finished=keep
+        )
 
     def snapshot_reader(self) -> SnapshotReader | None:
-        """Open the newest snapshot that counts; None if there is none yet."""
-        if self.mark.index == 0:
-            return None
-        path = self._snapshots / snapshot_name(self.mark)
-        reader = SnapshotReader(self._disk, path)
-        if reader.mark != self.mark:
-            reader.close()
-            raise damaged(path, 0, f"it holds the state at {reader.mark}, the log's mark says {self.mark}")
-        return reader
+        """Open the newest snapshot that counts, which stays readable whatever comes; None if there is none yet."""
+        while (mark := self.mark).index > 0:
+            path = self._snapshots / snapshot_name(mark)
+            try:
+                reader = SnapshotReader(self._disk, path, self._sealer)
+            except FileNotFoundError as error:
+                if mark == self.mark:
+                    raise damaged(path, 0, "the file is missing") from error
+                continue  # a newer one counts by now
+            if reader.mark != mark:
+                reader.close()
+                raise damaged(path, 0, f"it holds the state at {reader.mark}, the log's mark says {mark}")
+            return reader
+        return None
 
     def adopt_snapshot(self, mark: SnapshotMark, hard_state: HardState, *, keep_from: int) -> None:
         """Let a finished snapshot count; then drop older ones and the segments below entry `keep_from`.
 
-        Two frames: should the last one be found broken at the next start, the mark still stands.
+        Raises:
+            SwarmError: FAILED_PRECONDITION, a newer one counts already; RESOURCE_EXHAUSTED, no room for its mark.
+                Nothing was changed.
         """
+        if mark.index <= self.mark.index:
+            raise precondition(
+                f"the snapshot at entry {mark.index} is not needed any more: one at {self.mark.index} counts already"
+            )
+        self._log.make_room_for_mark(mark)
         self._log.append((), None, mark)
-        self._log.append((), hard_state)
-        self._tidy()
-        self._log.compact(keep_from - 1)
+        self._settle(hard_state, keep_from)
+
+    def make_room_for_snapshot(self, mark: SnapshotMark) -> None:
+        """Make sure that `install_snapshot` will have room; see `make_room`."""
+        self._log.make_room_for_mark(mark)
+
+    def install_snapshot(self, mark: SnapshotMark, hard_state: HardState) -> None:
+        """Let a received snapshot take the place of the log: no entry is left, and it goes on behind `mark`.
+
+        Args:
+            hard_state: what is stored with it; its commit index is the mark's.
+
+        Raises:
+            SwarmError: RESOURCE_EXHAUSTED, no room for its mark; INTERNAL, it was not received, or entries behind it
+                are committed already. Nothing was changed.
+        """
+        received = self._find_received(mark)
+        if received is None:
+            raise out_of_order(self._snapshots, f"a snapshot at entry {mark.index}: it was not received")
+        if isinstance(refusal := self._log.tail.after((), hard_state, mark, restarts=True), str):
+            raise out_of_order(self._snapshots, refusal)
+        self._log.make_room_for_mark(mark)
+        path = self._snapshots / snapshot_name(mark)
+        try:
+            self._disk.rename(received, path)
+            self._disk.sync_dir(self._snapshots)
+        except OSError as error:
+            raise self._log.fail(path, "naming", error) from error
+        del self._received[received]
+        self._log.append((), hard_state, mark, restarts=True)
+        self._settle(hard_state, mark.index + 1)
+
+    def discard_snapshot(self, mark: SnapshotMark) -> None:
+        """Remove a file at `mark` that nobody wants: a received one, or a finished one that came too late to count."""
+        received, path = self._find_received(mark), self._snapshots / snapshot_name(mark)
+        if received is not None:
+            self._unlink(received)
+            del self._received[received]
+        elif mark.index <= self.mark.index and path.name != snapshot_name(self.mark):
+            self._unlink_if_there(path)
 
     def close(self) -> None:
         self._log.close()
 
-    def _tidy(self) -> None:
-        """Remove every snapshot but the newest that counts, and unfinished ones."""
+    def _find_received(self, mark: SnapshotMark) -> Path | None:
+        return next((path for path, its_mark in list(self._received.items()) if its_mark == mark), None)
+
+    def _settle(self, hard_state: HardState, keep_from: int) -> None:
+        """Put a frame behind a new mark, so that it stands even if the last frame is found broken; then clear up."""
+        self._log.append((), hard_state)
+        self._drop_snapshots((SUFFIX,))
+        self._log.compact(keep_from - 1)
+
+    def _drop_snapshots(self, suffixes: tuple[str, ...]) -> None:
+        """Remove all files with these suffixes but the newest snapshot that counts.
+
+        Temporary ones belong to writers at work, except at start.
+        """
         names = self._disk.list_dir(self._snapshots)
         newest = snapshot_name(self.mark)
         if self.mark.index and newest not in names:
             raise damaged(self._snapshots / newest, 0, "the log names this snapshot, but the file is missing")
+        for name in names:
+            if name.endswith(suffixes) and name != newest:
+                self._unlink(self._snapshots / name)
+
+    def _unlink_if_there(self, path: Path) -> None:
+        if path.name in self._disk.list_dir(self._snapshots):
+            self._unlink(path)
+
+    def _unlink(self, path: Path) -> None:
         try:
-            for name in names:
-                if name.endswith((SUFFIX, TEMPORARY)) and name != newest:
-                    self._disk.unlink(self._snapshots / name)
+            self._disk.unlink(path)
         except OSError as error:
-            raise LogFailedError(self._snapshots, "removing old snapshots in", error) from error
+            raise self._log.fail(path, "removing", error) from error
 
 
 def _foreign(directory: Path, wanted: Metadata, found: Metadata) -> SwarmError:

@@ -22,25 +22,26 @@ _runtime_version.ValidateProtobufRuntimeVersion(
 _sym_db = _symbol_database.Default()
 
 
+from swarmpy.api.v1 import node_pb2 as swarmpy_dot_api_dot_v1_dot_node__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1fswarmpy/api/v1/membership.proto\x12\x0eswarmpy.api.v1\"N\n\x13JoinManagersRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x0c\n\x04\x61\x64\x64r\x18\x02 \x01(\t\x12\x15\n\rfeature_level\x18\x03 \x01(\x03\"n\n\x14JoinManagersResponse\x12\x11\n\tmember_id\x18\x01 \x01(\x03\x12,\n\x07members\x18\x02 \x03(\x0b\x32\x1b.swarmpy.api.v1.GroupMember\x12\x15\n\rfeature_level\x18\x03 \x01(\x03\"?\n\x0bGroupMember\x12\x11\n\tmember_id\x18\x01 \x01(\x03\x12\x0f\n\x07node_id\x18\x02 \x01(\t\x12\x0c\n\x04\x61\x64\x64r\x18\x03 \x01(\t\"*\n\x14LeaveManagersRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\"\x17\n\x15LeaveManagersResponse2\xc5\x01\n\nMembership\x12Y\n\x0cJoinManagers\x12#.swarmpy.api.v1.JoinManagersRequest\x1a$.swarmpy.api.v1.JoinManagersResponse\x12\\\n\rLeaveManagers\x12$.swarmpy.api.v1.LeaveManagersRequest\x1a%.swarmpy.api.v1.LeaveManagersResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1fswarmpy/api/v1/membership.proto\x12\x0eswarmpy.api.v1\x1a\x19swarmpy/api/v1/node.proto\"N\n\x13JoinManagersRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x0c\n\x04\x61\x64\x64r\x18\x02 \x01(\t\x12\x15\n\rfeature_level\x18\x03 \x01(\x03\"n\n\x14JoinManagersResponse\x12\x11\n\tmember_id\x18\x01 \x01(\x03\x12,\n\x07members\x18\x02 \x03(\x0b\x32\x1b.swarmpy.api.v1.GroupMember\x12\x15\n\rfeature_level\x18\x03 \x01(\x03\"?\n\x0bGroupMember\x12\x11\n\tmember_id\x18\x01 \x01(\x03\x12\x0f\n\x07node_id\x18\x02 \x01(\t\x12\x0c\n\x04\x61\x64\x64r\x18\x03 \x01(\t\"*\n\x14LeaveManagersRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\"\x17\n\x15LeaveManagersResponse2\xa5\x02\n\nMembership\x12Y\n\x0cJoinManagers\x12#.swarmpy.api.v1.JoinManagersRequest\x1a$.swarmpy.api.v1.JoinManagersResponse\x12\\\n\rLeaveManagers\x12$.swarmpy.api.v1.LeaveManagersRequest\x1a%.swarmpy.api.v1.LeaveManagersResponse\x12^\n\tAdmitNode\x12\'.swarmpy.api.v1.IssueCertificateRequest\x1a(.swarmpy.api.v1.IssueCertificateResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'swarmpy.api.v1.membership_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_JOINMANAGERSREQUEST']._serialized_start=51
-  _globals['_JOINMANAGERSREQUEST']._serialized_end=129
-  _globals['_JOINMANAGERSRESPONSE']._serialized_start=131
-  _globals['_JOINMANAGERSRESPONSE']._serialized_end=241
-  _globals['_GROUPMEMBER']._serialized_start=243
-  _globals['_GROUPMEMBER']._serialized_end=306
-  _globals['_LEAVEMANAGERSREQUEST']._serialized_start=308
-  _globals['_LEAVEMANAGERSREQUEST']._serialized_end=350
-  _globals['_LEAVEMANAGERSRESPONSE']._serialized_start=352
-  _globals['_LEAVEMANAGERSRESPONSE']._serialized_end=375
-  _globals['_MEMBERSHIP']._serialized_start=378
-  _globals['_MEMBERSHIP']._serialized_end=575
+  _globals['_JOINMANAGERSREQUEST']._serialized_start=78
+  _globals['_JOINMANAGERSREQUEST']._serialized_end=156
+  _globals['_JOINMANAGERSRESPONSE']._serialized_start=158
+  _globals['_JOINMANAGERSRESPONSE']._serialized_end=268
+  _globals['_GROUPMEMBER']._serialized_start=270
+  _globals['_GROUPMEMBER']._serialized_end=333
+  _globals['_LEAVEMANAGERSREQUEST']._serialized_start=335
+  _globals['_LEAVEMANAGERSREQUEST']._serialized_end=377
+  _globals['_LEAVEMANAGERSRESPONSE']._serialized_start=379
+  _globals['_LEAVEMANAGERSRESPONSE']._serialized_end=402
+  _globals['_MEMBERSHIP']._serialized_start=405
+  _globals['_MEMBERSHIP']._serialized_end=698
 # @@protoc_insertion_point(module_scope)

@@ -4,6 +4,7 @@ import grpc
 import warnings
 
 from swarmpy.api.v1 import membership_pb2 as swarmpy_dot_api_dot_v1_dot_membership__pb2
+from swarmpy.api.v1 import node_pb2 as swarmpy_dot_api_dot_v1_dot_node__pb2
 
 GRPC_GENERATED_VERSION = '1.85.1'
 GRPC_VERSION = grpc.__version__
@@ -44,6 +45,11 @@ class MembershipStub:
                 request_serializer=swarmpy_dot_api_dot_v1_dot_membership__pb2.LeaveManagersRequest.SerializeToString,
                 response_deserializer=swarmpy_dot_api_dot_v1_dot_membership__pb2.LeaveManagersResponse.FromString,
                 _registered_method=True)
+        self.AdmitNode = channel.unary_unary(
+                '/swarmpy.api.v1.Membership/AdmitNode',
+                request_serializer=swarmpy_dot_api_dot_v1_dot_node__pb2.IssueCertificateRequest.SerializeToString,
+                response_deserializer=swarmpy_dot_api_dot_v1_dot_node__pb2.IssueCertificateResponse.FromString,
+                _registered_method=True)
 
 
 class MembershipServicer:
@@ -63,6 +69,13 @@ class MembershipServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def AdmitNode(self, request, context):
+        """What the bootstrap port of another manager was asked: only the leader can add a node.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_MembershipServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -75,6 +88,11 @@ def add_MembershipServicer_to_server(servicer, server):
                     servicer.LeaveManagers,
                     request_deserializer=swarmpy_dot_api_dot_v1_dot_membership__pb2.LeaveManagersRequest.FromString,
                     response_serializer=swarmpy_dot_api_dot_v1_dot_membership__pb2.LeaveManagersResponse.SerializeToString,
+            ),
+            'AdmitNode': grpc.unary_unary_rpc_method_handler(
+                    servicer.AdmitNode,
+                    request_deserializer=swarmpy_dot_api_dot_v1_dot_node__pb2.IssueCertificateRequest.FromString,
+                    response_serializer=swarmpy_dot_api_dot_v1_dot_node__pb2.IssueCertificateResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -131,6 +149,33 @@ class Membership:
             '/swarmpy.api.v1.Membership/LeaveManagers',
             swarmpy_dot_api_dot_v1_dot_membership__pb2.LeaveManagersRequest.SerializeToString,
             swarmpy_dot_api_dot_v1_dot_membership__pb2.LeaveManagersResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def AdmitNode(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/swarmpy.api.v1.Membership/AdmitNode',
+            swarmpy_dot_api_dot_v1_dot_node__pb2.IssueCertificateRequest.SerializeToString,
+            swarmpy_dot_api_dot_v1_dot_node__pb2.IssueCertificateResponse.FromString,
             options,
             channel_credentials,
             insecure,

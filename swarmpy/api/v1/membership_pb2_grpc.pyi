@@ -6,6 +6,7 @@ Between managers, on 2377: coming into the group that agrees, and leaving it. Re
 from collections import abc as _abc
 from grpc import aio as _aio
 from swarmpy.api.v1 import membership_pb2 as _membership_pb2
+from swarmpy.api.v1 import node_pb2 as _node_pb2
 import abc as _abc_1
 import grpc as _grpc
 import sys
@@ -35,6 +36,8 @@ class MembershipStub:
     """A manager without a log asks to become a learner; it is made a voter once it has caught up."""
     LeaveManagers: _grpc.UnaryUnaryMultiCallable[_membership_pb2.LeaveManagersRequest, _membership_pb2.LeaveManagersResponse]
     """A manager that leaves the cluster asks to be let go first."""
+    AdmitNode: _grpc.UnaryUnaryMultiCallable[_node_pb2.IssueCertificateRequest, _node_pb2.IssueCertificateResponse]
+    """What the bootstrap port of another manager was asked: only the leader can add a node."""
 
 @_typing.type_check_only
 class MembershipAsyncStub(MembershipStub):
@@ -43,6 +46,8 @@ class MembershipAsyncStub(MembershipStub):
     """A manager without a log asks to become a learner; it is made a voter once it has caught up."""
     LeaveManagers: _aio.UnaryUnaryMultiCallable[_membership_pb2.LeaveManagersRequest, _membership_pb2.LeaveManagersResponse]  # type: ignore[assignment]
     """A manager that leaves the cluster asks to be let go first."""
+    AdmitNode: _aio.UnaryUnaryMultiCallable[_node_pb2.IssueCertificateRequest, _node_pb2.IssueCertificateResponse]  # type: ignore[assignment]
+    """What the bootstrap port of another manager was asked: only the leader can add a node."""
 
 class MembershipServicer(metaclass=_abc_1.ABCMeta):
     @_abc_1.abstractmethod
@@ -60,5 +65,13 @@ class MembershipServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_membership_pb2.LeaveManagersResponse, _abc.Awaitable[_membership_pb2.LeaveManagersResponse]]:
         """A manager that leaves the cluster asks to be let go first."""
+
+    @_abc_1.abstractmethod
+    def AdmitNode(
+        self,
+        request: _node_pb2.IssueCertificateRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_node_pb2.IssueCertificateResponse, _abc.Awaitable[_node_pb2.IssueCertificateResponse]]:
+        """What the bootstrap port of another manager was asked: only the leader can add a node."""
 
 def add_MembershipServicer_to_server(servicer: MembershipServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

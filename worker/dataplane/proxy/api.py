@@ -30,8 +30,9 @@ class Limits:
     """Bounds of the balancer. What is beyond them is refused and counted, never queued without end.
 
     Attributes:
-        max_connections: client connections of the whole process.
-        max_connections_per_service: client connections of one service; None leaves the process's bound only.
+        max_connections: client connections of the whole process; one service holds no more than it leaves free.
+        max_connections_per_service: client connections of one service; None leaves the bound above only.
+        reclaim_idle_s: a service at its bound gets a new connection in place of one without a byte for this long.
         max_held: client connections that wait for a backend, in the whole process.
         hold_s: how long a connection waits for a backend before it is closed (HTTP: answered with 503).
         connect_timeout_s: how long one backend may take to accept before the next one is tried.
@@ -40,11 +41,13 @@ class Limits:
         replay_bytes: largest HTTP request kept to be sent again when a reused backend connection was dead.
         linger_s: how long an HTTP client that was answered and told to go is read before it is cut.
         idle_timeout_s: connections without a byte for this long are cut; None cuts none.
+        farewell_s: how long `Balancer.drain` waits for HTTP clients to ask once more and be told to go.
         drain_s: how long `Balancer.close` lets connections end by themselves.
     """
 
     max_connections: int = field(default_factory=descriptor_budget)
     max_connections_per_service: int | None = None
+    reclaim_idle_s: float = 30.0
     max_held: int = 1024
     hold_s: float = 10.0
     connect_timeout_s: float = 3.0
@@ -53,6 +56,7 @@ class Limits:
     replay_bytes: int = 64 * 1024
     linger_s: float = 2.0
     idle_timeout_s: float | None = None
+    farewell_s: float = 2.0
     drain_s: float = 5.0
 
 
@@ -68,6 +72,7 @@ class CounterRow:
         active: open now.
         failed: connects to the backend that were refused or timed out; for clients, cut by an error.
         refused: clients turned away by a limit, or because no backend came in time.
+        reclaimed: idle clients cut to make room for new ones, as the service held all that it may.
         held: clients that had to wait for a backend.
         requests: HTTP requests answered in full, 0 for TCP.
         bytes_in: from clients to backends.
@@ -81,6 +86,7 @@ class CounterRow:
     active: int = 0
     failed: int = 0
     refused: int = 0
+    reclaimed: int = 0
     held: int = 0
     requests: int = 0
     bytes_in: int = 0

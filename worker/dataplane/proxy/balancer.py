@@ -163,22 +163,38 @@ class Balancer:
         pools = itertools.chain.from_iterable(service.pools.values() for service in self._services.values())
         return list(itertools.chain.from_iterable(pool.rows() for pool in pools))
 
+    async def drain(self) -> None:
+        """Tell HTTP clients to go, with the answers to their next requests; all is served as before meanwhile.
+
+        Ends when those that are here now have gone, at the latest after `limits.farewell_s`. `close` comes next.
+        """
+        shared = self._shared
+        shared.draining = True
+        told = {connection for connection in shared.connections if connection.can_be_told()}
+        await self._await_end(told, shared.limits.farewell_s)
+
     async def close(self) -> None:
         """Stop accepting, let connections end for up to `limits.drain_s`, then cut the rest."""
         shared = self._shared
         for key in list(self._listeners):
             await self.unlisten(key)
-        shared.draining = True
+        shared.draining = shared.closing = True
         for connection in list(shared.connections):
-            connection.on_draining()
-        if shared.connections:
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(shared.limits.drain_s):
-                    await shared.drained.wait()
+            connection.on_closing()
+        await self._await_end(set(shared.connections), shared.limits.drain_s)
         for connection in list(shared.connections):
             connection.abort()
         self._sweeper.cancel()
         shared.reactor.shut_down()
+
+    async def _await_end(self, connections: set[Connection], most_s: float) -> None:
+        shared = self._shared
+        shared.leaving = connections
+        shared.left.clear()
+        if connections:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(most_s):
+                    await shared.left.wait()
 
     # -- time
 

@@ -28,8 +28,10 @@ class Shared:
         held: connections that wait for a backend.
         lingering: HTTP clients that were told to go.
         connections: all of them.
-        draining: the process is stopping.
-        drained: set when the last connection ends while draining.
+        draining: the process is going to stop: HTTP answers say so.
+        closing: it accepts no more, and what is idle is closed.
+        leaving: while draining, the connections whose end is waited for.
+        left: set when the last of them has ended.
     """
 
     loop: asyncio.AbstractEventLoop
@@ -41,7 +43,9 @@ class Shared:
     lingering: Deadlines[Connection]
     connections: set[Connection]
     draining: bool = False
-    drained: asyncio.Event = field(default_factory=asyncio.Event)
+    closing: bool = False
+    leaving: set[Connection] = field(default_factory=set)
+    left: asyncio.Event = field(default_factory=asyncio.Event)
 
 
 class Dial:
@@ -99,7 +103,7 @@ class Connection:
         self._mark_in_bytes = 0
         pool.active += 1
         pool.connections += 1
-        pool.service.active += 1
+        pool.service.clients.add(self, shared.clock.monotonic())
         shared.connections.add(self)
         shared.reactor.add(sock, self.client)
 
@@ -221,7 +225,11 @@ class Connection:
             self._drop_dial()
             self.dial()
 
-    def on_draining(self) -> None:
+    def can_be_told(self) -> bool:
+        """Whether the client can be told, with an answer, that the process is going to stop."""
+        return False
+
+    def on_closing(self) -> None:
         """The process is stopping; a plain connection may go on until it ends or is cut."""
 
     # -- counting and ending
@@ -230,6 +238,10 @@ class Connection:
         """Return a number that changes whenever bytes move; only good for comparing with an earlier one."""
         upstream = self.upstream
         return 2 * self.client.received_bytes + (upstream.received_bytes if upstream is not None else 0)
+
+    def awaits_answer(self) -> bool:
+        """Whether the client is silent because it is the backend's turn; plain bytes do not tell."""
+        return False
 
     def traffic(self) -> tuple[int, int]:
         upstream = self.upstream
@@ -272,9 +284,15 @@ class Connection:
         self.client.close(reset=reset)
         shared.connections.remove(self)
         pool.active -= 1
-        pool.service.active -= 1
-        if shared.draining and not shared.connections:
-            shared.drained.set()
+        pool.service.clients.remove(self)
+        if shared.draining:
+            shared.leaving.discard(self)
+            if not shared.leaving:
+                shared.left.set()
+
+    def on_reclaimed(self) -> None:
+        self.pool.reclaimed += 1
+        self.close()
 
     def abort(self) -> None:
         """End the connection so that both sides see that it was cut."""

@@ -10,6 +10,7 @@ from typing import Final, Protocol
 from worker.dataplane.proxy.reactor import BROKEN, HUNG_UP, READABLE, WRITABLE, Reactor
 
 _ORDINARY: Final = READABLE | WRITABLE
+_FAILED: Final = -1
 _ROUNDS: Final = 8
 """Full buffers moved in one turn before other sockets get theirs."""
 RESET: Final = struct.pack("ii", 1, 0)
@@ -84,10 +85,28 @@ class End:
         self.received_bytes = 0
 
     def on_events(self, events: int) -> None:
-        if events == _ORDINARY and not self.blocked and not self.pending:
-            if self._move():
-                self.pump()
+        if events != _ORDINARY or self.blocked or self.pending or self.hung_up:
+            self.on_any_events(events)
             return
+        # What nearly every event is: `_move`, without a call for it (DESIGN.md has the gain).
+        try:
+            size = self._recv_into(self._buffer)
+        except OSError as error:
+            self._on_nothing_read(error)
+            return
+        if not size:
+            self.end_reading()
+            return
+        self.received_bytes += size
+        try:
+            sent = self.peer._send(self._view[:size])
+        except OSError as error:
+            sent = self.peer._on_nothing_sent(error)
+        if (sent != size or size == self._buffer_bytes) and self._settle(sent, size):
+            self.pump()
+
+    def on_any_events(self, events: int) -> None:
+        """Act on `events` whatever they are, and whatever state this end is in."""
         if events & (HUNG_UP | BROKEN):
             self.hung_up = True
         if self.pending and events & WRITABLE:
@@ -113,31 +132,47 @@ class End:
 
     def _move(self) -> bool:
         """Move one buffer to the peer; return whether there may be more to read now."""
+        size = self.receive()
+        if not size:
+            return False
+        try:
+            sent = self.peer._send(self._view[:size])
+        except OSError as error:
+            sent = self.peer._on_nothing_sent(error)
+        return self._settle(sent, size)
+
+    def receive(self) -> int:
+        """Read into the shared buffer; return the number of bytes, 0 if there are none now or never again."""
         try:
             size = self._recv_into(self._buffer)
-        except BlockingIOError:
-            return False
-        except OSError:
-            self.fail_reading()
-            return False
+        except OSError as error:
+            self._on_nothing_read(error)
+            return 0
         if not size:
             self.end_reading()
-            return False
         self.received_bytes += size
-        peer = self.peer
-        try:
-            sent = peer._send(self._view[:size])
-        except BlockingIOError:
-            sent = 0
-        except OSError:
-            peer.fail_writing()
-            return False
-        if sent != size:
-            peer.pending = bytes(self._view[sent:size])
+        return size
+
+    def _settle(self, sent: int, size: int) -> bool:
+        """Keep what the peer did not take of `size` bytes; return whether there may be more to read now."""
+        if sent == size:
+            # A short read emptied the socket: the next byte or the end brings a new edge.
+            return size == self._buffer_bytes or self.hung_up
+        if sent != _FAILED:
+            self.peer.pending = bytes(self._view[sent:size])
             self.blocked = self.readable = True
-            return False
-        # A short read emptied the socket: the next byte or the end brings a new edge.
-        return size == self._buffer_bytes or self.hung_up
+        return False
+
+    def _on_nothing_read(self, error: OSError) -> None:
+        if not isinstance(error, BlockingIOError):
+            self.fail_reading()
+
+    def _on_nothing_sent(self, error: OSError) -> int:
+        """Return 0 if the socket is only full; else give it up and return `_FAILED`."""
+        if isinstance(error, BlockingIOError):
+            return 0
+        self.fail_writing()
+        return _FAILED
 
     def end_reading(self) -> None:
         """The stream has ended: in order, unless the socket had failed before."""
@@ -173,15 +208,13 @@ class End:
             return False
         try:
             sent = self._send(data)
-        except BlockingIOError:
-            sent = 0
-        except OSError:
-            self.fail_writing()
-            return False
-        if sent != len(data):
+        except OSError as error:
+            sent = self._on_nothing_sent(error)
+        if sent == len(data):
+            return True
+        if sent != _FAILED:
             self.pending = bytes(data[sent:])
-            return False
-        return True
+        return False
 
     def flush(self) -> None:
         """Send what is pending; once it is gone, let the peer read again."""

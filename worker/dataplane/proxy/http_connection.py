@@ -25,21 +25,16 @@ class HttpEnd(End):
 
     owner: HttpConnection
 
+    def on_events(self, events: int) -> None:
+        self.on_any_events(events)
+
     def _move(self) -> bool:
         owner = self.owner
         if owner.is_tunnel():
             return super()._move()
-        try:
-            size = self._recv_into(self._buffer)
-        except BlockingIOError:
-            return False
-        except OSError:
-            self.fail_reading()
-            return False
+        size = self.receive()
         if not size:
-            self.end_reading()
             return False
-        self.received_bytes += size
         if not owner.deliver(self, self._view[:size]):
             self.readable = True
             return False
@@ -61,16 +56,18 @@ class HttpConnection(TcpConnection):
     next one. Once the exchange is opaque (upgrade, CONNECT, HTTP/2) it is a TCP connection like any other.
 
     Attributes:
+        announced: an answer said `Connection: close`, so no request comes after those seen.
         exchange: what was asked and answered so far.
         replay: the unanswered request, as long as it may have to be sent to another backend.
         reused: the backend connection has answered before, so it may turn out to be closed already.
         finishing: the client gets what is pending and no more; what it sends is ignored.
     """
 
-    __slots__ = ("exchange", "finishing", "replay", "reused")
+    __slots__ = ("announced", "exchange", "finishing", "replay", "reused")
 
     def __init__(self, shared: Shared, pool: Pool, sock: socket.socket) -> None:
         super().__init__(shared, pool, sock)
+        self.announced = False
         self.exchange = Exchange()
         self.replay = b""
         self.reused = False
@@ -101,7 +98,7 @@ class HttpConnection(TcpConnection):
             return
         exchange, upstream = self.exchange, self.upstream
         fresh = exchange.idle
-        if fresh and self.shared.draining:
+        if fresh and self.shared.closing:
             self.shared.lingering.discard(self)
         try:
             exchange.request(data)
@@ -137,7 +134,9 @@ class HttpConnection(TcpConnection):
             # Nobody asked: a farewell such as 408 to a connection it found too long idle.
             self._detach()
             return
-        answered, begins = exchange.answered, not exchange.answering
+        answered = exchange.answered
+        # Not while more are to come: the client would take those behind it for unanswered.
+        last_begins = not exchange.answering and exchange.unanswered == 1
         try:
             exchange.response(data)
         except MalformedHttp:
@@ -145,13 +144,18 @@ class HttpConnection(TcpConnection):
             self.abort()
             return
         self.replay = b""
-        taken = self.client.write(announce_close(bytes(data)) if begins and self.shared.draining else data)
+        taken = self.client.write(self._announcing(data) if last_begins and self.shared.draining else data)
         if self.closed:
             return
         if not taken:
             upstream.blocked = True
         if exchange.answered != answered:
             self._on_answered(exchange.answered - answered)
+
+    def _announcing(self, data: memoryview) -> bytes:
+        marked = announce_close(bytes(data))
+        self.announced = len(marked) > len(data)
+        return marked
 
     def _on_answered(self, count: int) -> None:
         member, exchange = self.member, self.exchange
@@ -161,10 +165,13 @@ class HttpConnection(TcpConnection):
         self.reused = True
         if not exchange.idle:
             return
-        if not exchange.keep_alive or self.client.at_eof or self.shared.draining:
+        if not exchange.keep_alive or self.client.at_eof or self.announced or self.shared.closing:
             self._finish()
         elif member.withdrawn:
             self._detach()
+
+    def awaits_answer(self) -> bool:
+        return self.exchange.complete > self.exchange.answered and not self.is_tunnel()
 
     # -- parting
 
@@ -203,7 +210,10 @@ class HttpConnection(TcpConnection):
         else:
             super().on_withdrawn()
 
-    def on_draining(self) -> None:
+    def can_be_told(self) -> bool:
+        return not self.is_tunnel()
+
+    def on_closing(self) -> None:
         """Close between two requests; one that has arrived is answered, and a client that has just come waited for."""
         if self.finishing or not self.exchange.idle or self.client.has_input():
             return

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import socket
 from typing import Final
 
@@ -12,12 +13,14 @@ from worker.dataplane.proxy.api import ListenKey
 from worker.dataplane.proxy.connection import OUT_OF_DESCRIPTORS, Shared
 from worker.dataplane.proxy.end import RESET
 from worker.dataplane.proxy.http_connection import HttpConnection
-from worker.dataplane.proxy.pool import Pool, set_keepalive
+from worker.dataplane.proxy.pool import Pool, set_keepalive, set_no_pacing
+from worker.dataplane.proxy.share import share
 from worker.dataplane.proxy.tcp import TcpConnection
 
 log = structlog.get_logger()
 
 _BATCH: Final = 64
+_MOST_CUT: Final = 4
 _PAUSE_S: Final = 0.1
 
 
@@ -34,6 +37,8 @@ class Listener:
         sock.setblocking(False)
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         set_keepalive(sock)
+        if ipaddress.ip_address(key.address).is_loopback:
+            set_no_pacing(sock)
         shared.reactor.add_listener(sock, self)
 
     def on_events(self, events: int) -> None:
@@ -62,15 +67,29 @@ class Listener:
 
     def _admit(self, sock: socket.socket) -> None:
         shared, pool = self._shared, self.pool
-        limits = shared.limits
-        most = limits.max_connections_per_service
-        if len(shared.connections) >= limits.max_connections or (most is not None and pool.service.active >= most):
+        if not self._has_room() and not self._make_room():
             pool.refused += 1
             refuse(sock)
             return
         sock.setblocking(False)
         kind = HttpConnection if self.port.app_protocol is AppProtocol.HTTP else TcpConnection
         kind(shared, pool, sock).begin()
+
+    def _has_room(self) -> bool:
+        shared = self._shared
+        return len(self.pool.service.clients) < share(shared.limits, connections=len(shared.connections))
+
+    def _make_room(self) -> bool:
+        """Cut idle connections of the service, a few at most; return whether it may hold one more now."""
+        shared = self._shared
+        for _ in range(_MOST_CUT):
+            idle = self.pool.service.clients.idle(shared.clock.monotonic(), shared.limits.reclaim_idle_s)
+            if idle is None:
+                break
+            idle.on_reclaimed()
+            if self._has_room():
+                return True
+        return False
 
     def _pause(self) -> None:
         """Leave connections in the queue for a moment: there are no descriptors for more."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import ipaddress
 import socket
@@ -11,9 +12,10 @@ from typing import Protocol
 from swarmpy.model.endpoints import Backend, Transport
 from worker.dataplane.proxy.api import CounterRow
 from worker.dataplane.proxy.rotation import Rotation
+from worker.dataplane.proxy.share import Holder, Holders
 
 
-class Client(Protocol):
+class Client(Holder, Protocol):
     """A client connection as its pool sees it."""
 
     def dial(self) -> None:
@@ -28,6 +30,9 @@ class Client(Protocol):
     def on_withdrawn(self) -> None:
         """The backend this connection is attached to takes no new work."""
 
+    def on_reclaimed(self) -> None:
+        """This connection has been idle, and another client of the service needs its place."""
+
     def traffic(self) -> tuple[int, int]:
         """Return the bytes (in, out) since the client was attached to its present backend."""
 
@@ -38,6 +43,12 @@ def set_keepalive(sock: socket.socket) -> None:
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, 60)
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, 10)
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, 6)
+
+
+def set_no_pacing(sock: socket.socket) -> None:
+    """Spare a loopback connection the work of a system's default such as bbr: no link there is ever congested."""
+    with contextlib.suppress(OSError):  # a kernel or container without it; the default does as well
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_CONGESTION, b"reno")
 
 
 class Member:
@@ -51,7 +62,7 @@ class Member:
         "connections",
         "failed",
         "family",
-        "remote",
+        "loopback",
         "requests",
         "task_id",
         "withdrawn",
@@ -61,7 +72,7 @@ class Member:
         self.task_id = task_id
         self.address = address
         self.family = socket.AF_INET6 if ":" in address[0] else socket.AF_INET
-        self.remote = not ipaddress.ip_address(address[0]).is_loopback
+        self.loopback = ipaddress.ip_address(address[0]).is_loopback
         self.attached: set[Client] = set()
         self.withdrawn = False
         self.connections = 0
@@ -77,7 +88,9 @@ class Member:
         except OSError as error:
             return None, error.errno or errno.EIO
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        if self.remote:
+        if self.loopback:
+            set_no_pacing(sock)
+        else:
             set_keepalive(sock)
         code = sock.connect_ex(self.address)
         if code in (0, errno.EINPROGRESS):
@@ -118,15 +131,15 @@ class BusySet:
 
 
 class Service:
-    """What a service's target ports share: the list of backends and the number of client connections."""
+    """What a service's target ports share: the list of backends and the client connections."""
 
-    __slots__ = ("active", "backends", "pools", "service_id")
+    __slots__ = ("backends", "clients", "pools", "service_id")
 
     def __init__(self, service_id: str) -> None:
         self.service_id = service_id
         self.backends: tuple[Backend, ...] = ()
         self.pools: dict[int, Pool] = {}
-        self.active = 0
+        self.clients: Holders[Client] = Holders()
 
 
 class Pool:
@@ -149,6 +162,7 @@ class Pool:
         "leaving",
         "members",
         "port",
+        "reclaimed",
         "refused",
         "requests",
         "rotation",
@@ -168,6 +182,7 @@ class Pool:
         self.connections = 0
         self.failed = 0
         self.refused = 0
+        self.reclaimed = 0
         self.held = 0
         self.requests = 0
         self.bytes_in = 0
@@ -250,6 +265,7 @@ class Pool:
                 active=self.active,
                 failed=self.failed,
                 refused=self.refused,
+                reclaimed=self.reclaimed,
                 held=self.held,
                 requests=self.requests,
                 bytes_in=bytes_in,

@@ -23,6 +23,8 @@ BROKEN: Final = select.EPOLLERR
 _STREAM: Final = select.EPOLLIN | select.EPOLLOUT | select.EPOLLRDHUP | select.EPOLLET
 _LISTENER: Final = select.EPOLLIN
 _BATCH: Final = 256
+_BATCHES: Final = 4
+"""Batches in one turn: what arrived during one is taken up without a round through the event loop."""
 
 
 class Target(Protocol):
@@ -110,15 +112,19 @@ class Reactor:
         self._epoll.close()
 
     def _ready(self) -> None:
-        batch = iter(self._epoll.poll(0, _BATCH))
-        self._dispatching = True
-        while self._dispatch(batch):
-            pass
-        self._dispatching = False
-        if self._closing:
-            for sock in self._closing:
-                sock.close()
-            self._closing.clear()
+        for _ in range(_BATCHES):
+            events = self._epoll.poll(0, _BATCH)
+            if not events:
+                return
+            batch = iter(events)
+            self._dispatching = True
+            while self._dispatch(batch):
+                pass
+            self._dispatching = False
+            if self._closing:
+                for sock in self._closing:
+                    sock.close()
+                self._closing.clear()
 
     def _dispatch(self, batch: Iterator[tuple[int, int]]) -> bool:
         """Deliver the rest of `batch`; return True if one target failed and others may follow."""

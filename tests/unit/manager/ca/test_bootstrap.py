@@ -11,12 +11,13 @@ from asyncio.sslproto import SSLProtocol
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 
 import pytest
 
 from manager.ca import bootstrap
 from manager.ca.authority import Authority
-from manager.ca.bootstrap import BootstrapServer
+from manager.ca.bootstrap import BootstrapServer, admit_node
 from manager.store.store import Store
 from manager.store.tables import CLUSTERS, NODES
 from manager.store.transaction import Transaction
@@ -69,6 +70,10 @@ class Door:
     manager_token: str
 
 
+def door_of(authority: Authority) -> BootstrapServer:
+    return BootstrapServer(authority.root_pem, partial(admit_node, authority), SystemClock())
+
+
 @asynccontextmanager
 async def open_door() -> AsyncIterator[Door]:
     founding = found()
@@ -81,7 +86,7 @@ async def open_door() -> AsyncIterator[Door]:
         await store.update(sow)
         authority = Authority(store, SystemClock(), os.urandom)
         address = Address("127.0.0.1", unused_port())
-        async with BootstrapServer(authority, SystemClock()).serve(founding.identity, address):
+        async with door_of(authority).serve(founding.identity, address):
             tokens = founding.seed.cluster.join_tokens
             yield Door(store, authority, founding.identity, address, tokens.worker, tokens.manager)
 
@@ -290,7 +295,9 @@ async def test_a_bad_handshake_leaves_nothing_for_a_collector_that_may_not_come(
 async def test_a_port_that_is_taken_is_said() -> None:
     async with open_door() as door:
         with pytest.raises(SwarmError, match="cannot listen on") as refused:
-            async with BootstrapServer(door.authority, SystemClock()).serve(door.identity, door.address):
+            async with BootstrapServer(
+                door.authority.root_pem, partial(admit_node, door.authority), SystemClock()
+            ).serve(door.identity, door.address):
                 raise AssertionError("two servers on one port")
         assert refused.value.code is Code.FAILED_PRECONDITION
 

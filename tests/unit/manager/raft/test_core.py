@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import random
 from pathlib import Path
 
 import pytest
 
-from manager.raft.core import Limits, RaftCore
+from manager.raft.core import CoreConfig, RaftCore
 from manager.raft.entries import EntryLog
-from manager.raft.types import ConfState, Entry, EntryKind, HardState, Message, Ready, SnapshotMark
+from manager.raft.types import ConfState, Entry, EntryKind, HardState, Ready, SnapshotMark
 from swarmpy.errors import Code, SwarmError
 from tests.support.scenario import check_scenario
 
@@ -17,13 +18,17 @@ ONLY = ConfState(voters=(7,))
 
 
 def new_core(
-    *, entries: int = 0, hard: HardState | None = None, mark: SnapshotMark | None = None, limits: Limits | None = None
+    *,
+    entries: int = 0,
+    hard: HardState | None = None,
+    mark: SnapshotMark | None = None,
+    config: CoreConfig | None = None,
 ) -> RaftCore:
     """Return member 7 with entries 1 to `entries` of term 1 stored."""
     mark = mark or SnapshotMark(conf=ONLY)
     held = [Entry(1, i, EntryKind.NORMAL, b"%d" % i) for i in range(1, entries + 1)]
     log = EntryLog.recovered(mark, held)
-    return RaftCore(7, hard or HardState(), mark.conf, log, mark.index, limits or Limits())
+    return RaftCore(7, hard or HardState(), mark.conf, log, mark.index, config or CoreConfig(), random.Random(7))
 
 
 class Session:
@@ -43,9 +48,9 @@ class Session:
         given = dict(arg.split("=") for arg in args)
         term, commit, applied = (int(given.get(name, 0)) for name in ("term", "commit", "applied"))
         mark = SnapshotMark(applied, min(applied, 1), ONLY)
-        limits = Limits(int(given.get("uncommitted_bytes", 1000)), int(given.get("apply_entries", 100)))
+        config = CoreConfig(int(given.get("uncommitted_bytes", 1000)), int(given.get("apply_entries", 100)))
         entries = int(given.get("entries", 0))
-        self._core = new_core(entries=entries, hard=HardState(term, 7, commit), mark=mark, limits=limits)
+        self._core = new_core(entries=entries, hard=HardState(term, 7, commit), mark=mark, config=config)
         return self.state()
 
     def state(self) -> str:
@@ -99,28 +104,6 @@ def _entry(entry: Entry) -> str:
 def test_scenario(path: Path) -> None:
     session = Session()
     check_scenario(path, lambda lines: [out for line in lines for out in session.execute(line.split()).splitlines()])
-
-
-@pytest.mark.parametrize(
-    "conf",
-    [
-        ConfState(),
-        ConfState((7, 8)),
-        ConfState((8,)),
-        ConfState((7,), learners=(8,)),
-        ConfState((7,), voters_outgoing=(7,)),
-    ],
-)
-def test_other_members_are_refused(conf: ConfState) -> None:
-    with pytest.raises(SwarmError, match="not supported") as caught:
-        new_core(mark=SnapshotMark(conf=conf))
-    assert caught.value.code is Code.NOT_SUPPORTED
-
-
-def test_messages_are_refused() -> None:
-    with pytest.raises(SwarmError, match="from member 8") as caught:
-        new_core().step(Message(8, 7, 3))
-    assert caught.value.code is Code.NOT_SUPPORTED
 
 
 def test_entries_are_cut_by_bytes_but_one_always_comes() -> None:

@@ -180,9 +180,9 @@ async def test_counters_have_all_parts(tmp_path: Path) -> None:
         assert counters.loop_lag_max_s >= 0.0
 
 
-async def test_closing_stops_accepting_then_drains(tmp_path: Path) -> None:
+async def test_closing_tells_clients_while_ports_accept_then_stops_accepting_and_drains(tmp_path: Path) -> None:
     async with running(tmp_path) as node:
         node.plane.configure(ME)
         node.plane.apply(WEB)
         await settle()
-    assert [call.split()[0] for call in node.balancer.calls[-3:]] == ["unlisten", "unlisten", "close"]
+    assert [call.split()[0] for call in node.balancer.calls[-4:]] == ["drain", "unlisten", "unlisten", "close"]

@@ -15,6 +15,7 @@ from manager.raft.types import ConfState, HardState, Metadata, SnapshotMark
 from swarmpy.errors import Code, SwarmError
 from tests.support.disk import FakeDisk
 from tests.support.raft_member import HERE, ME, SNAP, WAL, Member, new_log
+from tests.support.wal import PLAIN, entry
 
 MARK = SnapshotMark(9, 2, ConfState(voters=(7,), learners=(8,)))
 
@@ -26,7 +27,7 @@ def new_disk() -> FakeDisk:
 
 
 def write(disk: FakeDisk, chunks: list[bytes]) -> Path:
-    writer = SnapshotWriter(disk, SNAP, MARK)
+    writer = SnapshotWriter(disk, SNAP, MARK, PLAIN)
     for chunk in chunks:
         writer.write(chunk)
     writer.finish()
@@ -35,7 +36,7 @@ def write(disk: FakeDisk, chunks: list[bytes]) -> Path:
 
 
 def read(disk: FakeDisk, path: Path) -> tuple[SnapshotMark, list[bytes]]:
-    reader = SnapshotReader(disk, path)
+    reader = SnapshotReader(disk, path, PLAIN)
     try:
         return reader.mark, list(reader.chunks())
     finally:
@@ -67,7 +68,7 @@ def test_every_broken_byte_of_a_snapshot_is_refused_by_file_and_offset() -> None
 
 def test_a_snapshot_that_does_not_finish_leaves_nothing() -> None:
     disk = new_disk()
-    writer = SnapshotWriter(disk, SNAP, MARK)
+    writer = SnapshotWriter(disk, SNAP, MARK, PLAIN)
     writer.write(b"half")
     writer.abort()
     writer.abort()
@@ -77,13 +78,13 @@ def test_a_snapshot_that_does_not_finish_leaves_nothing() -> None:
 def test_a_full_disk_refuses_a_snapshot_and_a_failing_one_is_final() -> None:
     disk = new_disk()
     disk.capacity_bytes = disk.used_bytes + 1000
-    writer = SnapshotWriter(disk, SNAP, MARK)
+    writer = SnapshotWriter(disk, SNAP, MARK, PLAIN)
     with pytest.raises(SwarmError, match=f"disk full on {SNAP}") as caught:
         writer.write(bytes(2000))
     assert caught.value.code is Code.RESOURCE_EXHAUSTED
     writer.abort()
     disk.capacity_bytes = None
-    writer = SnapshotWriter(disk, SNAP, MARK)
+    writer = SnapshotWriter(disk, SNAP, MARK, PLAIN)
     disk.fault = lambda what, _path: errno.EIO if what == "datasync" else None
     with pytest.raises(LogFailedError):
         writer.finish()
@@ -123,7 +124,7 @@ def test_a_missing_or_exchanged_snapshot_is_refused() -> None:
     image.unlink(path)
     with pytest.raises(SwarmError, match=f"{path} is damaged.*the file is missing"):
         Member(image)
-    other = SnapshotWriter(disk, SNAP, MARK)
+    other = SnapshotWriter(disk, SNAP, MARK, PLAIN)
     other.finish()
     disk.rename(SNAP / snapshot_name(MARK), path)
     with pytest.raises(SwarmError, match="it holds the state at"):
@@ -158,6 +159,7 @@ def test_compaction_waits_for_the_mark() -> None:
     """A mark that cannot be stored leaves the last snapshot and all segments in place."""
     disk = new_disk()
     opened, state = Storage.open(disk, HERE, ME, segment_bytes=8192)
+    opened.append([entry(1)], HardState(1, 7, 1))
     before = disk.files(WAL)
     writer = opened.snapshot_writer(SnapshotMark(1, 1, state.mark.conf))
     writer.finish()

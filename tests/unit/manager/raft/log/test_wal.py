@@ -9,11 +9,10 @@ from collections.abc import Iterator
 import pytest
 
 from manager.raft.log.frame import SECTOR, SegmentHeader, decode_segment_header, encode_segment_header
-from manager.raft.log.replay import replay
 from manager.raft.types import ConfState, Entry, EntryKind, HardState, SnapshotMark
 from swarmpy.errors import Code, SwarmError
 from tests.support.raft_member import frames
-from tests.support.wal import CONF, DIR, ME, SEGMENT_BYTES, entry, indexes, new_disk, reopen, written
+from tests.support.wal import CONF, DIR, ME, SEGMENT_BYTES, entry, indexes, new_disk, reopen, replay, written
 
 
 def test_all_kinds_of_records_come_back() -> None:
@@ -28,35 +27,6 @@ def test_all_kinds_of_records_come_back() -> None:
     log.close()
     _, state = reopen(disk)
     assert (state.entries, state.hard_state, state.mark) == (entries, HardState(2, 7, 2), mark)
-
-
-def test_entries_of_a_new_leader_replace_the_tail() -> None:
-    disk = written(5, 10)
-    log, _ = reopen(disk)
-    log.append([entry(3, term=2), entry(4, term=2)], HardState(2, 0, 2))
-    log.close()
-    _, state = reopen(disk)
-    assert [(e.index, e.term) for e in state.entries] == [(1, 1), (2, 1), (3, 2), (4, 2)]
-
-
-def test_a_mark_beyond_the_entries_replaces_them() -> None:
-    disk = written(3, 10)
-    log, _ = reopen(disk)
-    log.append([], HardState(4, 0, 90), SnapshotMark(90, 4, CONF))
-    log.append([entry(91, term=4)], None)
-    log.close()
-    _, state = reopen(disk)
-    assert [e.index for e in state.entries] == [91]
-
-
-def test_a_mark_that_contradicts_the_entries_replaces_them() -> None:
-    disk = written(5, 10)
-    log, _ = reopen(disk)
-    log.append([], HardState(9, 0, 3), SnapshotMark(3, 9, CONF))
-    log.append([entry(4, term=9)], None)
-    log.close()
-    _, state = reopen(disk)
-    assert [(e.index, e.term) for e in state.entries] == [(4, 9)]
 
 
 def test_a_new_log_is_there_after_a_power_loss() -> None:
@@ -254,8 +224,15 @@ def test_frames_inside_user_data_are_data() -> None:
 
 def test_a_newer_format_and_an_unknown_codec_are_refused_by_name() -> None:
     for change, sentence in (
-        ({"version": 2}, "has format version 2, written by a newer swarmpy"),
-        ({"codec": 1}, "is written with codec 1, which this swarmpy does not know"),
+        (
+            {"version": 2},
+            "has format version 2, written by a newer swarmpy; this one reads up to version 1: start the newer version"
+            " again",
+        ),
+        (
+            {"codec": 2},
+            "is written with codec 2, which this swarmpy does not know: start the version that wrote it",
+        ),
     ):
         disk = written(1)
         (path,) = disk.files(DIR)
@@ -264,6 +241,6 @@ def test_a_newer_format_and_an_unknown_codec_are_refused_by_name() -> None:
         assert isinstance(header, SegmentHeader)
         fields = {name: getattr(header, name) for name in header.__slots__}
         disk.write(path, encode_segment_header(SegmentHeader(**{**fields, **change})) + data[SECTOR:])
-        with pytest.raises(SwarmError, match=re.escape(f"{path} {sentence}")) as caught:
+        with pytest.raises(SwarmError) as caught:
             reopen(disk)
-        assert caught.value.code is Code.FAILED_PRECONDITION
+        assert (caught.value.code, caught.value.message) == (Code.FAILED_PRECONDITION, f"{path} {sentence}")

@@ -10,12 +10,11 @@ import pytest
 
 from manager.raft.log.disk import OsDisk
 from manager.raft.log.faults import LogFailedError
-from manager.raft.log.replay import replay
 from manager.raft.log.wal import WriteAheadLog
 from manager.raft.types import HardState, SnapshotMark
 from swarmpy.errors import Code, SwarmError
 from tests.support.disk import Crash
-from tests.support.wal import CONF, DIR, ME, SEGMENT_BYTES, entry, indexes, new_disk, reopen, written
+from tests.support.wal import CONF, DIR, ME, PLAIN, SEGMENT_BYTES, entry, indexes, new_disk, reopen, replay, written
 
 
 def test_what_a_failing_disk_cannot_sync_at_open_is_not_believed() -> None:
@@ -117,8 +116,8 @@ def test_the_next_segment_is_ready_before_it_is_needed() -> None:
 
 def test_the_machine_s_own_disk_serves_as_well(tmp_path: Path) -> None:
     disk = OsDisk()
-    WriteAheadLog.create(disk, tmp_path, ME, SnapshotMark(conf=CONF), salt=1, segment_bytes=SEGMENT_BYTES)
-    log = WriteAheadLog.resume(disk, tmp_path, replay(disk, tmp_path), segment_bytes=SEGMENT_BYTES)
+    WriteAheadLog.create(disk, tmp_path, ME, SnapshotMark(conf=CONF), PLAIN, salt=1, segment_bytes=SEGMENT_BYTES)
+    log = WriteAheadLog.resume(disk, tmp_path, replay(disk, tmp_path), PLAIN, segment_bytes=SEGMENT_BYTES)
     for index in range(1, 30):
         log.make_room(1, 1500)
         log.append([entry(index, 1500)], HardState(1, 7, index - 1))

@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import os
 import resource
+import socket
 
 import pytest
 
-from tests.support.balancer import SERVICE, Rig, backend, eventually, free_port, hang_up, rig
+from swarmpy.model.endpoints import ServicePort
+from tests.support.balancer import SERVICE, TARGET, Rig, backend, eventually, free_port, hang_up, rig
 from tests.support.clock import settle
-from worker.dataplane.proxy.api import Limits, descriptor_budget
+from worker.dataplane.proxy.api import Limits, ListenKey, descriptor_budget
 from worker.dataplane.proxy.pool import BusySet
 
 
@@ -36,7 +38,7 @@ async def expect_refusal(rig: Rig) -> None:
 
 
 @pytest.mark.parametrize(
-    "limits", [Limits(max_connections=2, drain_s=0.0), Limits(max_connections_per_service=2, drain_s=0.0)]
+    "limits", [Limits(max_connections=4, drain_s=0.0), Limits(max_connections_per_service=2, drain_s=0.0)]
 )
 async def test_connections_beyond_the_limit_are_refused(limits: Limits) -> None:
     async with rig(limits=limits) as r:
@@ -52,6 +54,58 @@ async def test_connections_beyond_the_limit_are_refused(limits: Limits) -> None:
         await ping(reader, writer)
         await hang_up(open_ones[1][1])
         await hang_up(writer)
+
+
+async def test_an_idle_connection_makes_room_once_the_service_holds_its_share() -> None:
+    async with rig(limits=Limits(max_connections=4, reclaim_idle_s=30.0, drain_s=0.0)) as r:
+        r.ready([await r.peers.start("t", echo)])
+        silent_reader, _ = await r.open()
+        await eventually(lambda: r.row().active == 1)
+        reader, writer = await r.open()
+        await ping(reader, writer)
+        await r.clock.advance(29.0)
+        await expect_refusal(r)
+        await r.clock.advance(1.0)
+        await ping(*await r.open())
+        async with asyncio.timeout(5):
+            assert await silent_reader.read() == b""
+        await expect_refusal(r)  # the other one has sent something since it was looked at last
+        assert (r.row().reclaimed, r.row().refused, r.row().active) == (1, 2, 2)
+        await ping(reader, writer)
+
+
+async def test_one_service_leaves_half_of_what_is_left_to_the_next() -> None:
+    async with rig(limits=Limits(max_connections=8, drain_s=0.0)) as r:
+        r.ready([await r.peers.start("t", echo)])
+        for _ in range(4):
+            await ping(*await r.open())
+        await expect_refusal(r)
+        sock = socket.create_server(("127.0.0.1", 0))
+        other = ListenKey("127.0.0.1", sock.getsockname()[1])
+        await r.balancer.listen(other, sock, "other", ServicePort(TARGET))
+        clients = [await asyncio.open_connection(*other) for _ in range(2)]
+        await eventually(lambda: [row.active for row in r.balancer.counters() if not row.task_id] == [4, 2])
+        await expect_refusal(r)
+        for _, writer in clients:
+            await hang_up(writer)
+
+
+async def test_a_service_above_its_share_shrinks_by_its_idle_connections() -> None:
+    async with rig(limits=Limits(max_connections=8, reclaim_idle_s=30.0, drain_s=0.0)) as r:
+        r.ready([await r.peers.start("t", echo)])
+        for _ in range(4):
+            await r.open()
+        await eventually(lambda: r.row().active == 4)
+        sock = socket.create_server(("127.0.0.1", 0))
+        other = ListenKey("127.0.0.1", sock.getsockname()[1])
+        await r.balancer.listen(other, sock, "other", ServicePort(TARGET))
+        clients = [await asyncio.open_connection(*other) for _ in range(2)]
+        await eventually(lambda: [row.active for row in r.balancer.counters() if not row.task_id] == [4, 2])
+        await r.clock.advance(31.0)
+        await ping(*await r.open())
+        assert (r.row().reclaimed, r.row().active) == (2, 3)
+        for _, writer in clients:
+            await hang_up(writer)
 
 
 async def test_only_so_many_are_held() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import socket
 import struct
 from collections.abc import Iterator
@@ -10,7 +11,7 @@ from collections.abc import Iterator
 import pytest
 
 from worker.dataplane.proxy.end import End
-from worker.dataplane.proxy.reactor import Reactor
+from worker.dataplane.proxy.reactor import READABLE, WRITABLE, Reactor
 
 
 class Recorder:
@@ -103,6 +104,87 @@ def test_an_orderly_end_is_one(ends: Ends) -> None:
     ends.a.pump()
     assert ends.far_b.recv(100) == b"last"
     assert ends.owner.told == [("ended", ends.a)]
+
+
+def test_plain_readiness_moves_what_there_is_and_nothing_is_no_harm(ends: Ends) -> None:
+    ends.a.on_events(READABLE | WRITABLE)
+    ends.far_a.sendall(b"data")
+    ends.a.on_events(READABLE | WRITABLE)
+    assert ends.far_b.recv(100) == b"data"
+    assert (ends.a.received_bytes, ends.owner.told) == (4, [])
+
+
+@pytest.mark.parametrize("way", ["read", "write"])
+def test_plain_readiness_may_still_meet_a_reset(ends: Ends, way: str) -> None:
+    if way == "write":
+        ends.far_a.sendall(b"data")
+    reset(ends.far_b if way == "write" else ends.far_a)
+    ends.a.on_events(READABLE | WRITABLE)
+    assert ends.owner.told == [("broken", ends.b if way == "write" else ends.a)]
+
+
+def test_plain_readiness_may_already_be_the_end(ends: Ends) -> None:
+    ends.far_a.shutdown(socket.SHUT_WR)
+    ends.a.on_events(READABLE | WRITABLE)
+    assert ends.owner.told == [("ended", ends.a)]
+
+
+def test_what_a_full_peer_does_not_take_is_kept_and_sent_once_it_reads(ends: Ends) -> None:
+    sent = received = 0
+    ends.far_a.setblocking(False)
+    while not ends.a.blocked:
+        with contextlib.suppress(BlockingIOError):
+            sent += ends.far_a.send(bytes(1 << 16))
+        ends.a.on_events(READABLE | WRITABLE)
+    assert 0 < len(ends.b.pending) <= 1 << 16
+    assert not ends.b.write(b"behind it")
+    ends.b.flush()  # nothing is taken yet
+    ends.far_b.setblocking(False)
+    while ends.owner.told != [("flushed", ends.b)]:
+        with contextlib.suppress(BlockingIOError):
+            received += len(ends.far_b.recv(1 << 20))
+        ends.b.on_events(READABLE | WRITABLE)
+    with contextlib.suppress(BlockingIOError):
+        while data := ends.far_b.recv(1 << 20):
+            received += len(data)
+            last = data
+    assert received == ends.a.received_bytes + len(b"behind it")
+    assert received <= sent + len(b"behind it")
+    assert last.endswith(b"behind it")
+
+
+def test_a_reset_met_while_sending_what_is_pending_is_told(ends: Ends) -> None:
+    ends.b.pending = b"kept"
+    ends.a.blocked = True
+    reset(ends.far_b)
+    ends.b.flush()
+    assert ends.owner.told == [("broken", ends.b)]
+    assert ends.b.pending == b""
+
+
+def test_connections_opened_within_a_turn_are_served_in_it(ends: Ends) -> None:
+    """A socket closed in one batch and its descriptor taken again must not mix up events."""
+    ends.reactor.add(ends.a.sock, ends.a)
+    ends.reactor.add(ends.b.sock, ends.b)
+    answered = []
+
+    class Answering:
+        def on_events(self, events: int) -> None:
+            answered.append(near.recv(10))
+            ends.far_a.sendall(b"next")  # its edge comes while this turn lasts
+
+        def crash(self) -> None:
+            raise AssertionError
+
+    far, near = tcp_pair()
+    ends.reactor.add(near, Answering())
+    ends.reactor._ready()
+    answered.clear()
+    far.sendall(b"x")
+    ends.reactor._ready()
+    assert (answered, ends.far_b.recv(10)) == ([b"x"], b"next")
+    ends.reactor.close(near)
+    far.close()
 
 
 def test_a_crash_in_a_target_cuts_it_and_the_others_are_served(ends: Ends) -> None:
