@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import os
+
 from swarmpy import log as logging
 from swarmpy.clock import SystemClock
 from swarmpy.errors import Code, SwarmError
+from swarmpy.model import features
 from swarmpy.process import locked, parser, raise_open_files_limit, run
 from swarmpy.security import identity as identities
 
@@ -30,6 +33,7 @@ def main() -> int:
             advertise=parse_address(identity.advertise_addr, "the advertised address"),
             metrics=Address(metrics_host(arguments.addr), METRICS_PORT_MANAGER),
             open_files=raise_open_files_limit(),
+            feature_level=features.level_of(os.environ),
         )
         with locked(settings.directory):
             await serve_manager(settings, SystemClock())

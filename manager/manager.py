@@ -49,6 +49,7 @@ from manager.recovery.recover import recover
 from manager.scheduler.loop import Scheduler
 from manager.seed import Sowing
 from manager.store.store import Store
+from manager.upgrade import LevelGuard
 from swarmpy.addresses import Address, bootstrap_address
 from swarmpy.api.v1 import control_pb2_grpc, dispatcher_pb2_grpc, membership_pb2_grpc, node_pb2, node_pb2_grpc
 from swarmpy.clock import Clock
@@ -156,6 +157,7 @@ class Manager:
                 group.create_task(self._leader.run())
                 group.create_task(self._fail_with_the_log())
                 group.create_task(self._directory().run())
+                group.create_task(LevelGuard(self._store, self._settings.feature_level).run())
                 group.create_task(Compaction(self._store, self._raft, self._clock, lambda: self._applied_bytes).run())
                 await stack.enter_async_context(self._serve_network())
                 bootstrap_server = BootstrapServer(self._authority.root_pem, self._admit, self._clock)

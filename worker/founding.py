@@ -34,6 +34,7 @@ def found_cluster(
     advertise_addr: str,
     listen_addr: str,
     data_addr: str,
+    feature_level: int = features.LEVEL,
 ) -> Founding:
     """Make a new cluster's root, its tokens, and its first manager; nothing is stored yet."""
     # Loaded here only: it takes 12 MB that a running node does not need.
@@ -52,7 +53,7 @@ def found_cluster(
         updated_at=now_s,
         root_ca=RootCA(cert_pem=root.cert_pem.decode(), key_pem=root.key_pem.decode(), digest=digest),
         join_tokens=JoinTokens(worker=new_token(digest, random_bytes), manager=new_token(digest, random_bytes)),
-        feature_level=features.LEVEL,
+        feature_level=feature_level,
     )
     node = Node(
         id=name.node_id,
@@ -62,9 +63,7 @@ def found_cluster(
         message="it has not connected yet",
         created_at=now_s,
         updated_at=now_s,
-        manager=ManagerStatus(
-            raft_id=1, addr=advertise_addr, leader=True, reachable=True, feature_level=features.LEVEL
-        ),
+        manager=ManagerStatus(raft_id=1, addr=advertise_addr, leader=True, reachable=True, feature_level=feature_level),
     )
     identity = Identity(
         cluster_id=name.cluster_id,

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from swarmpy.daemon import proc
+from swarmpy.model import features
 
 HOSTNAME_VARIABLE = "SWARMPY_HOSTNAME"
 
@@ -21,6 +22,7 @@ class Place:
     data_addr: str
     hostname: str
     boot_id: str
+    feature_level: int = features.LEVEL
 
     @property
     def node_socket(self) -> Path:
@@ -34,4 +36,4 @@ class Place:
 def find_place(state_dir: Path, addr: str, data_addr: str) -> Place:
     """Return this process's place. SWARMPY_HOSTNAME names the node where several share a machine."""
     hostname = os.environ.get(HOSTNAME_VARIABLE) or socket.gethostname()
-    return Place(state_dir, addr, data_addr, hostname, proc.boot_id())
+    return Place(state_dir, addr, data_addr, hostname, proc.boot_id(), features.level_of(os.environ))

@@ -113,6 +113,7 @@ class Member:
             managers=identity.managers,
             on_managers=self._keep_managers,
             manager_addr=lambda: self.identity.advertise_addr if self._role is NodeRole.MANAGER else "",
+            feature_level=place.feature_level,
             on_role=self._take_role,
         )
         self._renewal = Renewal(

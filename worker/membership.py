@@ -98,6 +98,7 @@ class Membership:
                 advertise_addr=str(advertise),
                 listen_addr=str(listen),
                 data_addr=self._data_addr(addresses),
+                feature_level=self._place.feature_level,
             )
             directory = self._place.state_dir / "manager"
             directory.mkdir(mode=0o700, parents=True, exist_ok=True)

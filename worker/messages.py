@@ -56,6 +56,7 @@ def hello(
     statuses: Mapping[str, TaskStatus],
     applied: tuple[int, Iterable[str]],
     manager_addr: str = "",
+    feature_level: int = 0,
 ) -> pb.WorkerMessage:
     """Return a session's first message."""
     return pb.WorkerMessage(
@@ -69,6 +70,7 @@ def hello(
             reports=_reports(statuses),
             endpoints_applied=pb.EndpointsApplied(revision=applied[0], busy=applied[1]),
             manager_addr=manager_addr,
+            feature_level=feature_level,
         )
     )
 

@@ -75,6 +75,7 @@ class Session:
         managers: Sequence[str],
         on_managers: Callable[[Sequence[str]], None] = lambda _: None,
         manager_addr: Callable[[], str] = lambda: "",
+        feature_level: int = 0,
         on_role: Callable[[NodeRole], None] = lambda _: None,
     ) -> None:
         """
@@ -83,6 +84,7 @@ class Session:
             managers: `host:port` of the managers known so far, at least one.
             on_managers: told when the list changes, so that it can be kept on disk.
             manager_addr: returns `host:port` of this node's own manager, empty if it runs none.
+            feature_level: what that manager can store.
             on_role: told what the cluster says that this node is.
         """
         self._runner = runner
@@ -97,6 +99,7 @@ class Session:
         self._boot_id = boot_id
         self._on_managers = on_managers
         self._manager_addr = manager_addr
+        self._feature_level = feature_level
         self._on_role = on_role
         self._versions: dict[str, ServiceVersion] = {}
         self._said_applied: tuple[int, tuple[str, ...]] = (0, ())
@@ -175,6 +178,7 @@ class Session:
             statuses=self._runner.statuses,
             applied=self._said_applied,
             manager_addr=self._manager_addr(),
+            feature_level=self._feature_level,
         )
         async with asyncio.timeout(OPEN_WITHIN_S):
             await call.write(first)

@@ -172,9 +172,12 @@ async def _read_hello(requests: AsyncIterator[pb.WorkerMessage]) -> pb.Hello:
     raise invalid("a session begins with a hello")
 
 
-def _at(manager: ManagerStatus | None, addr: str) -> ManagerStatus | None:
-    """Return a manager's place in the group, at the address that its node says it has now."""
-    return manager if manager is None or not addr else msgspec.structs.replace(manager, addr=addr)
+def _said(manager: ManagerStatus | None, hello: pb.Hello) -> ManagerStatus | None:
+    """Return a manager's place in the group with what its node says of it now."""
+    if manager is None or not hello.manager_addr:
+        return manager
+    level = hello.feature_level or manager.feature_level
+    return msgspec.structs.replace(manager, addr=hello.manager_addr, feature_level=level)
 
 
 def _register(
@@ -192,7 +195,7 @@ def _register(
             addr=hello.addr,
             data_addr=hello.data_addr,
             boot_id=hello.boot_id,
-            manager=_at(node.manager, hello.manager_addr),
+            manager=_said(node.manager, hello),
         )
         if registered != node:
             tx.update(NODES, msgspec.structs.replace(registered, updated_at=now_s))

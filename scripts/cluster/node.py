@@ -71,6 +71,7 @@ class Node:
         Args:
             log_path: takes standard error of the node's processes; None is beside the state directory.
             options: of swarmpyd, beside state directory and address.
+            environ: of its processes; `environ` may be changed before a restart.
             wrap: a command that is given swarmpyd's as its arguments, and becomes it.
         """
         self.name = name
@@ -81,7 +82,7 @@ class Node:
         self._mark = uuid.uuid4().hex
         self._options = tuple(options)
         self._wrap = tuple(wrap)
-        self._environ = {**environ, "PYTHONPATH": str(ROOT)}
+        self.environ: dict[str, str] = {**environ, "PYTHONPATH": str(ROOT)}
         self._client: Client | None = None
 
     @property
@@ -116,7 +117,7 @@ class Node:
         command = [str(PROGRAM), "--state-dir", str(self.state_dir), *words]
         pipe = asyncio.subprocess.PIPE
         process = await asyncio.create_subprocess_exec(
-            *command, env=self._environ, stdin=asyncio.subprocess.DEVNULL, stdout=pipe, stderr=pipe
+            *command, env=self.environ, stdin=asyncio.subprocess.DEVNULL, stdout=pipe, stderr=pipe
         )
         try:
             async with asyncio.timeout(timeout_s):
@@ -148,7 +149,7 @@ class Node:
     def start(self) -> None:
         """Start swarmpyd; `ready` waits until the node answers. What a killed one left running is adopted."""
         command = [sys.executable, "-m", "swarmpy.daemon", "--state-dir", str(self.state_dir), "--addr", self.address]
-        environ = {**self._environ, processes.MARK: self._mark, "SWARMPY_HOSTNAME": self.name}
+        environ = {**self.environ, processes.MARK: self._mark, "SWARMPY_HOSTNAME": self.name}
         with self.log_path.open("ab") as log:
             # A session of its own: an interrupt at the terminal is for whoever runs the cluster, which then stops it.
             self.daemon = subprocess.Popen(

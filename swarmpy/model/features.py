@@ -2,10 +2,28 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Final
+
+from swarmpy.errors import invalid
 
 LEVEL: Final = 2
 """What this release can do."""
 
 CONFIGS: Final = 2
 """The level from which on configs may be stored."""
+
+VARIABLE: Final = "SWARMPY_FEATURE_LEVEL"
+"""Has a node act as one of an older release would, so that an upgrade can be tried out."""
+
+
+def level_of(environ: Mapping[str, str]) -> int:
+    """Return the level of this node.
+
+    Raises:
+        SwarmError: INVALID_ARGUMENT, the environment asks for one that this release does not have.
+    """
+    text = environ.get(VARIABLE, "") or str(LEVEL)
+    if not text.isdecimal() or not 1 <= int(text) <= LEVEL:
+        raise invalid(f"{VARIABLE}={text}: this release has the feature levels 1 to {LEVEL}")
+    return int(text)

@@ -130,6 +130,7 @@ class Hello(_message.Message):
     REPORTS_FIELD_NUMBER: _builtins.int
     ENDPOINTS_APPLIED_FIELD_NUMBER: _builtins.int
     MANAGER_ADDR_FIELD_NUMBER: _builtins.int
+    FEATURE_LEVEL_FIELD_NUMBER: _builtins.int
     protocol_min: _builtins.int
     protocol_max: _builtins.int
     addr: _builtins.str
@@ -137,6 +138,8 @@ class Hello(_message.Message):
     boot_id: _builtins.str
     manager_addr: _builtins.str
     """host:port of this node's manager, where it runs one"""
+    feature_level: _builtins.int
+    """what that manager's release can store; 0: it does not say"""
     @_builtins.property
     def description(self) -> _types_pb2.NodeDescription: ...
     @_builtins.property
@@ -157,10 +160,11 @@ class Hello(_message.Message):
         reports: _abc.Iterable[Global___TaskReport] | None = ...,
         endpoints_applied: Global___EndpointsApplied | None = ...,
         manager_addr: _builtins.str = ...,
+        feature_level: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["description", b"description", "endpoints_applied", b"endpoints_applied"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["addr", b"addr", "boot_id", b"boot_id", "data_addr", b"data_addr", "description", b"description", "endpoints_applied", b"endpoints_applied", "manager_addr", b"manager_addr", "protocol_max", b"protocol_max", "protocol_min", b"protocol_min", "reports", b"reports"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["addr", b"addr", "boot_id", b"boot_id", "data_addr", b"data_addr", "description", b"description", "endpoints_applied", b"endpoints_applied", "feature_level", b"feature_level", "manager_addr", b"manager_addr", "protocol_max", b"protocol_max", "protocol_min", b"protocol_min", "reports", b"reports"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
