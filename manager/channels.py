@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Final
 
@@ -21,8 +21,9 @@ MOST: Final = 16
 class Channels:
     """Keeps the connections that were used last; those beyond `MOST` are let go with the last of them at the end."""
 
-    def __init__(self, identity: Identity) -> None:
+    def __init__(self, identity: Callable[[], Identity]) -> None:
         self._identity = identity
+        self._made_as = identity()
         self._open: OrderedDict[str, grpc.aio.Channel] = OrderedDict()
         self._stack = AsyncExitStack()
 
@@ -34,9 +35,13 @@ class Channels:
 
     def to(self, address: str) -> grpc.aio.Channel:
         """Return the connection to the manager at `address` (host:port)."""
+        identity = self._identity()
+        if identity is not self._made_as:
+            self._open.clear()  # those would show a certificate that ends soon when they connect again
+            self._made_as = identity
         channel = self._open.get(address)
         if channel is None:
-            channel = self._open[address] = manager_channel(self._identity, address)
+            channel = self._open[address] = manager_channel(identity, address)
             self._stack.push_async_callback(channel.close)
         self._open.move_to_end(address)
         if len(self._open) > MOST:

@@ -61,8 +61,9 @@ from swarmpy.model.node import Node
 from swarmpy.model.seed import SEED_FILE
 from swarmpy.rpc.dial import SERVER, server_options
 from swarmpy.rpc.server import Boundary
-from swarmpy.rpc.tls import server_credentials
+from swarmpy.rpc.tls import live_server_credentials
 from swarmpy.security.identity import Identity
+from swarmpy.security.live import LiveIdentity
 
 log = structlog.get_logger(__name__)
 
@@ -97,7 +98,14 @@ async def serve(settings: Settings, clock: Clock, random_bytes: RandomBytes = os
     Raises:
         SwarmError: as `recover`, `take_place` and `Manager.run`.
     """
-    recover(settings.directory, settings.identity, str(settings.advertise), clock, random_bytes)
+    recover(
+        settings.directory,
+        settings.identity,
+        str(settings.advertise),
+        clock,
+        random_bytes,
+        feature_level=settings.feature_level,
+    )
     place, sealer = await take_place(
         settings.directory,
         settings.identity,
@@ -120,19 +128,20 @@ class Manager:
         self._clock = clock
         self._random_bytes = random_bytes
         identity = settings.identity
+        self._live = LiveIdentity(settings.state_dir, identity)
         machine = StateMachine(apply=self._apply, restore=self._restore, leadership=self._set_leadership)
         self._raft = RaftThread(
             settings.directory / LOG,
             Metadata(identity.cluster_id, place.member_id),
             machine,
             clock=clock,
-            network=Network(lambda: identity, feature_level=settings.feature_level),
+            network=Network(self._live.current, feature_level=settings.feature_level),
             rng=random.Random(random_bytes(8)),
             sealer=sealer,
         )
         self._store = Store(self._raft)
         self._applied_bytes = 0
-        self._channels = Channels(identity)
+        self._channels = Channels(self._live.current)
         self._lead = Lead(self._store, self._raft.read_barrier, self._raft.status)
         self._calls = LeaderCalls(self._lead, self._channels.to, clock)
         self._dispatcher = Dispatcher(self._store, clock, lambda: self._lead.leader_addr, lambda: self._lead.addresses)
@@ -162,7 +171,7 @@ class Manager:
                 await stack.enter_async_context(self._serve_network())
                 bootstrap_server = BootstrapServer(self._authority.root_pem, self._admit, self._clock)
                 joining = bootstrap_address(self._settings.listen)
-                await stack.enter_async_context(bootstrap_server.serve(self._settings.identity, joining))
+                await stack.enter_async_context(bootstrap_server.serve(self._live.current, joining))
                 registry, lag = metrics.registry(self._store, self._raft.status)
                 group.create_task(measure_loop_lag(lag))
                 await stack.enter_async_context(serve_metrics(registry, self._settings.metrics))
@@ -271,7 +280,7 @@ class Manager:
         RaftServicer(self._raft.gate, peer_name, feature_level=self._settings.feature_level).add_to(server)
         listen = self._settings.listen
         try:
-            server.add_secure_port(str(listen), server_credentials(identity))
+            server.add_secure_port(str(listen), live_server_credentials(self._live.current))
         except RuntimeError as error:
             raise SwarmError(
                 Code.FAILED_PRECONDITION,

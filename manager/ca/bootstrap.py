@@ -57,22 +57,25 @@ class BootstrapServer:
         self._places = asyncio.Semaphore(MAX_SERVED)
 
     @asynccontextmanager
-    async def serve(self, identity: Identity, address: Address) -> AsyncIterator[None]:
+    async def serve(self, identity: Callable[[], Identity], address: Address) -> AsyncIterator[None]:
         """Listen while the block runs.
+
+        Args:
+            identity: returns what is shown to who connects; asked each time.
 
         Raises:
             SwarmError: FAILED_PRECONDITION, the port cannot be had.
         """
-        context = server_context(identity)
+        contexts = _Contexts(identity)
         with await _listening(address) as sock:
             async with asyncio.TaskGroup() as group:
-                accepting = group.create_task(self._accept_all(sock, context))
+                accepting = group.create_task(self._accept_all(sock, contexts))
                 try:
                     yield
                 finally:
                     accepting.cancel()
 
-    async def _accept_all(self, sock: socket.socket, context: ssl.SSLContext) -> None:
+    async def _accept_all(self, sock: socket.socket, contexts: _Contexts) -> None:
         loop = asyncio.get_running_loop()
         async with asyncio.TaskGroup() as group:
             while True:
@@ -85,7 +88,7 @@ class BootstrapServer:
                     log.warning("bootstrap_not_accepted", reason=error.strerror)
                     await self._clock.sleep(ACCEPT_AGAIN_S)
                 else:
-                    group.create_task(self._serve(connection, str(peer[0]), context))
+                    group.create_task(self._serve(connection, str(peer[0]), contexts.present()))
 
     async def _serve(self, connection: socket.socket, peer: str, context: ssl.SSLContext) -> None:
         loop = asyncio.get_running_loop()
@@ -189,6 +192,21 @@ def to_response(issued: Issued) -> pb.IssueCertificateResponse:
         cluster_id=issued.name.cluster_id,
         role=types_pb2.NodeRole.Name(int(issued.name.role)),  # type: ignore[arg-type]  # a number of ours
     )
+
+
+class _Contexts:
+    """The server's context for the identity that this node has now."""
+
+    def __init__(self, identity: Callable[[], Identity]) -> None:
+        self._identity = identity
+        self._shown = identity()
+        self._context = server_context(self._shown)
+
+    def present(self) -> ssl.SSLContext:
+        identity = self._identity()
+        if identity is not self._shown:
+            self._shown, self._context = identity, server_context(identity)
+        return self._context
 
 
 def server_context(identity: Identity) -> ssl.SSLContext:

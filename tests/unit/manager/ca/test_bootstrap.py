@@ -86,7 +86,7 @@ async def open_door() -> AsyncIterator[Door]:
         await store.update(sow)
         authority = Authority(store, SystemClock(), os.urandom)
         address = Address("127.0.0.1", unused_port())
-        async with door_of(authority).serve(founding.identity, address):
+        async with door_of(authority).serve(lambda: founding.identity, address):
             tokens = founding.seed.cluster.join_tokens
             yield Door(store, authority, founding.identity, address, tokens.worker, tokens.manager)
 
@@ -297,7 +297,7 @@ async def test_a_port_that_is_taken_is_said() -> None:
         with pytest.raises(SwarmError, match="cannot listen on") as refused:
             async with BootstrapServer(
                 door.authority.root_pem, partial(admit_node, door.authority), SystemClock()
-            ).serve(door.identity, door.address):
+            ).serve(lambda: door.identity, door.address):
                 raise AssertionError("two servers on one port")
         assert refused.value.code is Code.FAILED_PRECONDITION
 
