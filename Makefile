@@ -8,10 +8,10 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help dev demo test check format proto sim bench e2e clean
+.PHONY: help dev demo test check format proto sim sim-planted bench e2e clean
 
 help: ## List what can be done
-	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 # Compat mode makes a path entry of the project instead of an import hook, which costs each process 10 ms at its start.
 # The stamp is younger than what decides the installation's content, so nothing is installed twice.
@@ -26,7 +26,7 @@ $(STAMP): pyproject.toml constraints.txt
 
 dev: $(STAMP) ## Make .venv with everything in it
 
-demo: $(STAMP) ## Start a cluster of three nodes on this machine and show what it does (KEEP=1 leaves it running)
+demo: $(STAMP) ## Start a cluster of five nodes on this machine and show what it does (KEEP=1 leaves it running)
 	@$(BIN)/python -m scripts.demo $(if $(filter-out 0,$(KEEP)),--keep) $(if $(DEMO_PORT),--port $(DEMO_PORT))
 
 test: $(STAMP) ## Run all tests (what needs root or a missing program is skipped, saying so)
@@ -48,8 +48,12 @@ format: $(STAMP) ## Put the code into shape
 proto: $(STAMP) ## Generate swarmpy/api/v1 from proto/
 	@$(BIN)/python scripts/gen_proto.py
 
-sim: $(STAMP) ## Run the simulations with more examples than `make test` gives them
-	@HYPOTHESIS_PROFILE=soak $(BIN)/python -m pytest -q tests/sim tests/properties
+sim: $(STAMP) ## Simulate Raft clusters from fresh seeds (SEED=7 replays one, MINUTES=60), then the other simulations
+	@$(BIN)/python -m scripts.sim --jobs 2 $(if $(SEED),--seed $(SEED) --trace 100) $(if $(MINUTES),--minutes $(MINUTES))
+	@$(if $(SEED),:,HYPOTHESIS_PROFILE=soak $(BIN)/python -m pytest -q tests/sim/test_orchestrator.py tests/properties)
+
+sim-planted: $(STAMP) ## Plant bugs in Raft one by one and print which law finds each, and how soon
+	@$(BIN)/python -m scripts.sim --planted --jobs 2
 
 bench: $(STAMP) ## Run every benchmark in scripts/bench (names the Debian packages of the peers that are missing)
 	@$(BIN)/python -m scripts.bench

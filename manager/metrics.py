@@ -10,7 +10,7 @@ from prometheus_client import CollectorRegistry, Gauge
 from prometheus_client.metrics_core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from manager.raft.types import Status
+from manager.raft.types import Role, Status
 from manager.store.store import Store
 from manager.store.tables import NODES, SERVICES, TASKS
 from swarmpy.model.states import word
@@ -36,10 +36,17 @@ class ManagerCollector(Collector):
         yield GaugeMetricFamily("swarmpy_manager_services", "Services.", value=len(view.all(SERVICES)))
         yield GaugeMetricFamily("swarmpy_manager_revision", "Revision of the store.", value=view.revision)
         status = self._raft()
+        yield GaugeMetricFamily("swarmpy_raft_leads", "1 on the manager that leads.", value=status.role is Role.LEADER)
         yield GaugeMetricFamily("swarmpy_raft_term", "Present term.", value=status.term)
         yield GaugeMetricFamily("swarmpy_raft_commit_index", "Last committed entry.", value=status.commit_index)
         yield GaugeMetricFamily("swarmpy_raft_applied_index", "Last applied entry.", value=status.applied_index)
         yield GaugeMetricFamily("swarmpy_raft_log_bytes", "Size of the log on disk.", value=status.log_bytes)
+        lag = GaugeMetricFamily(
+            "swarmpy_raft_member_lag", "Entries that a member is behind; known to the leader.", labels=["member"]
+        )
+        for peer in status.peers:
+            lag.add_metric([str(peer.member_id)], max(0, status.last_index - peer.match))
+        yield lag
 
 
 def registry(store: Store, raft: Callable[[], Status]) -> tuple[CollectorRegistry, Gauge]:

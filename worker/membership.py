@@ -313,12 +313,10 @@ class Membership:
         identities.save(self._place.state_dir, identity)
 
     async def _renewed(self, before: Identity, after: Identity) -> None:
-        """Have the manager run, or not, as the new certificate says. Tasks and sessions do not mind."""
+        """Have the manager run, or not, as the new certificate says; one that runs takes it up by itself."""
         if self._identity is None or self._identity.node_id != after.node_id:
             return
         match before.role, after.role:
-            case NodeRole.MANAGER, NodeRole.MANAGER:
-                await self._manager.restart()
             case NodeRole.WORKER, NodeRole.MANAGER:
                 log.info("promoted")
                 await self._manager.run()

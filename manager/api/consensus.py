@@ -107,6 +107,6 @@ def _peer(peer: PeerStatus, status: Status, nodes: dict[int, Node]) -> pb.Consen
     member = _known(peer.member_id, status, nodes)
     member.active, member.state, member.match = peer.active, peer.state.value, peer.match
     member.lag = max(0, status.last_index - peer.match)
-    if peer.silent_s is not None:
+    if peer.silent_s is not None and peer.member_id != status.member_id:
         member.last_contact_s = peer.silent_s
     return member

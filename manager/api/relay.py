@@ -19,11 +19,11 @@ import tenacity
 
 from swarmpy.clock import Clock
 from swarmpy.errors import Code, NotLeaderError, SwarmError
+from swarmpy.rpc.stale import STALE_KEY
 from swarmpy.rpc.status import to_error
 
 T = TypeVar("T")
 
-STALE_KEY: Final = "swarmpy-stale"  # metadata of a read that takes this manager's state as it is
 FORWARDED_KEY: Final = "swarmpy-forwarded"  # metadata of a relayed call: the node that relays it
 CALLER_KEY: Final = "swarmpy-caller"  # metadata of a relayed call: the node that made it
 CONTROL: Final = "/swarmpy.api.v1.Control/"

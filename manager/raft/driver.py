@@ -10,7 +10,6 @@ import threading
 from collections.abc import AsyncIterable, Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
@@ -28,9 +27,11 @@ from manager.raft.log.crypt import Sealer
 from manager.raft.log.disk import Disk, OsDisk
 from manager.raft.log.faults import LogFailedError
 from manager.raft.log.snapshot_file import SnapshotReader
-from manager.raft.node import NodeConfig, RaftNode
+from manager.raft.node import RaftNode
 from manager.raft.outlet import Delivery, Waiter
 from manager.raft.pending import Barriers, Future, Pending
+from manager.raft.progress import timed
+from manager.raft.settings import DriverConfig, NodeConfig
 from manager.raft.transport.links import Network
 from manager.raft.transport.switchboard import Answer
 from manager.raft.types import Commit, ConfChange, ConfState, Metadata, SnapshotMark, Status
@@ -41,26 +42,7 @@ _log: Final = structlog.get_logger()
 T = TypeVar("T")
 
 
-@dataclass(frozen=True, slots=True)
-class DriverConfig:
-    """How the Raft thread is run.
-
-    Args:
-        tick_s: length of a tick, seconds.
-        max_pending: proposals under way at once; more are refused.
-        max_pending_bytes: their data together.
-        max_frame_bytes: proposals and messages are put into one frame until it holds this much.
-        switch_interval_s: how long a thread may keep Python's lock while another wants it, for the whole process
-            while the log runs; None leaves it (5 ms, which a proposal would wait on a busy main loop).
-        node: how the member keeps its log.
-    """
-
-    tick_s: float = 0.1
-    max_pending: int = 8192
-    max_pending_bytes: int = 64 * 1024 * 1024
-    max_frame_bytes: int = 1024 * 1024
-    switch_interval_s: float | None = 0.0005
-    node: NodeConfig = field(default_factory=NodeConfig)
+__all__ = ["DriverConfig", "RaftThread", "bootstrap"]
 
 
 def bootstrap(
@@ -120,6 +102,7 @@ class RaftThread:
         self._peers: Mapping[int, Peer] = {}
         self._snapshot_lock = asyncio.Lock()
         self._restoring: asyncio.Task[None] | None = None
+        self._is_stale = False  # a restore was given up, at the end: nothing can be applied any more
         self._started = False
 
     # The log's life
@@ -135,7 +118,10 @@ class RaftThread:
             try:
                 reader = await files.run(self._files, self._node.snapshot_reader)
                 if reader is not None:
-                    await self._restore(reader)
+                    try:
+                        await self._restore(reader)
+                    finally:
+                        await asyncio.shield(files.run(self._files, reader.close))
             except BaseException:
                 self._node.close()
                 raise
@@ -252,7 +238,14 @@ class RaftThread:
 
     def status(self) -> Status:
         """See `ReplicatedLog.status`."""
-        return msgspec.structs.replace(self._engine.status, applied_index=self._applied_index)
+        found, applied = self._engine.status, self._applied_index
+        return msgspec.structs.replace(
+            found,
+            last_index=max(found.last_index, applied),
+            commit_index=max(found.commit_index, applied),
+            applied_index=applied,
+            peers=tuple(timed(peer, self._config.tick_s) for peer in found.peers),
+        )
 
     def _check(self) -> None:
         if self._refusal is not None:
@@ -287,7 +280,7 @@ class RaftThread:
             return
         item = self._to_main.pop()
         if isinstance(item, Handed) and item.reader is not None:
-            self._restoring = asyncio.get_running_loop().create_task(self._take_over(item.delivery, item.reader))
+            self._take_over(item.delivery, item.reader)
         elif isinstance(item, Handed):
             self._deliver(item.delivery)
         elif isinstance(item, Ended):
@@ -303,7 +296,7 @@ class RaftThread:
                 inbound.answer(data)
 
     def _deliver(self, delivery: Delivery) -> None:
-        if self._failed.done():
+        if self._failed.done() or self._is_stale:
             return
         if delivery.entries:
             try:
@@ -323,31 +316,32 @@ class RaftThread:
             except Exception as error:  # noqa: BLE001 - a boundary: a member that half leads must not go on
                 self._fail(_internal("the change of the lead could not be taken", error))
 
-    async def _take_over(self, delivery: Delivery, reader: SnapshotReader) -> None:
+    def _take_over(self, delivery: Delivery, reader: SnapshotReader) -> None:
         """Let a leader's snapshot replace the state, then go on with what waits behind it."""
-        try:
-            if self._failed.done():
-                reader.close()
-            else:
-                _log.info("raft restores a snapshot", index=reader.mark.index)
-                await self._restore(reader)
-                self._deliver(delivery)
-        except asyncio.CancelledError:
-            self._fail(_stopped())
-            raise
-        except Exception as error:  # noqa: BLE001 - a boundary: the state is not known now, so the log fails
-            failure = error if isinstance(error, SwarmError) else None
-            self._fail(failure or _internal(f"the snapshot at entry {reader.mark.index} could not be restored", error))
-        finally:
+
+        def done(task: asyncio.Task[None]) -> None:
             self._restoring = None
+            self._files.submit(reader.close)  # behind a read that may be under way
+            if task.cancelled():
+                self._is_stale = True
+            elif isinstance(error := task.exception(), SwarmError):
+                self._fail(error)
+            elif error is not None:
+                self._fail(_internal(f"the snapshot at entry {reader.mark.index} could not be restored", error))
+            else:
+                self._deliver(delivery)
             self._to_main.again()
 
+        if self._failed.done() or self._is_stale:
+            self._files.submit(reader.close)
+            return
+        _log.info("raft restores a snapshot", index=reader.mark.index)
+        self._restoring = asyncio.get_running_loop().create_task(self._restore(reader))
+        self._restoring.add_done_callback(done)
+
     async def _restore(self, reader: SnapshotReader) -> None:
-        try:
-            async with aclosing(files.read(self._files, reader)) as chunks:
-                await self._machine.restore(reader.mark, chunks)
-        finally:
-            await asyncio.shield(files.run(self._files, reader.close))
+        async with aclosing(files.read(self._files, reader)) as chunks:
+            await self._machine.restore(reader.mark, chunks)
 
     def _end(self, ended: Ended) -> None:
         if isinstance(ended.error, SwarmError):
@@ -379,7 +373,7 @@ def _stopped() -> SwarmError:
     )
 
 
-def _internal(what: str, cause: Exception) -> SwarmError:
+def _internal(what: str, cause: BaseException) -> SwarmError:
     error = SwarmError(
         Code.INTERNAL,
         f"{what} ({type(cause).__name__}: {cause}): the manager stops; see its log, then start it again",

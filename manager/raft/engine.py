@@ -21,7 +21,7 @@ from manager.raft.node import RaftNode
 from manager.raft.outlet import Delivery, Waiter
 from manager.raft.transport.links import Network
 from manager.raft.transport.switchboard import Answer, Switchboard
-from manager.raft.types import NOBODY, Message, Metadata
+from manager.raft.types import NOBODY, EntryKind, Message, Metadata
 from swarmpy.clock import Clock
 from swarmpy.errors import SwarmError
 
@@ -65,7 +65,8 @@ class Engine:
         )
         self._done: asyncio.Future[None] = self._loop.create_future()
         self._tasks: set[asyncio.Task[None]] = set()
-        self._is_busy = self._has_sent = self._is_stopping = False
+        self._is_busy = True  # until the node is started: what comes before waits
+        self._has_sent = self._is_stopping = False
         self._applied = node.applied_index
         self.status = node.status()
 
@@ -93,7 +94,7 @@ class Engine:
         try:
             async with asyncio.TaskGroup() as self._group:
                 self._spawn(self._tick())
-                self.inbox.put(Ask(lambda node: node.start(self)))
+                self._guarded(self._start)
                 try:
                     await self._done
                 finally:
@@ -124,6 +125,10 @@ class Engine:
         self._applied = index
         if self._node.is_behind:  # looked at after the index was set, and the other way round below
             self.inbox.post(Ask(lambda node: None))
+
+    def _start(self) -> None:
+        self._node.start(self)
+        self._pump()
 
     def _receive(self) -> None:
         """Take a frame's worth of what waits; the rest comes after a turn of the loop."""
@@ -223,7 +228,10 @@ class Engine:
 
     def deliver(self, delivery: Delivery) -> None:
         """See `Outlet.deliver`. A snapshot is opened now: a newer one may come before the main loop gets to it."""
-        self.status = self._node.status()
+        # A tick tells the rest. Who has changed the members must find them changed.
+        has_changed = any(entry.kind is EntryKind.CONF_CHANGE for entry in delivery.entries)
+        if has_changed or delivery.leadership is not None or not delivery.entries:
+            self.status = self._node.status()
         self._to_main.post(Handed(delivery, self._node.snapshot_reader() if delivery.restore is not None else None))
 
     # What the streams tell

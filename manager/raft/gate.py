@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 from manager.raft import files
 from manager.raft.api import Peer
 from manager.raft.engine import Engine
-from manager.raft.items import Arrived, Wiring
+from manager.raft.items import Arrived, Ask, Wiring
 from manager.raft.node import RaftNode
 from manager.raft.transport.hello import check_caller
 from manager.raft.transport.inbound import Inbound
@@ -63,6 +63,10 @@ class Gate:
         if not self._engine.is_closed:
             self._engine.inbox.post(Wiring(lambda streams: streams.closed(inbound)))
 
+    def _ask(self, action: Callable[[RaftNode], None]) -> None:
+        if not self._engine.is_closed:
+            self._engine.inbox.post(Ask(action))
+
     @asynccontextmanager
     async def receiving(self, message: Message) -> AsyncIterator[files.Sink | None]:
         """See `Member.receiving`. One at a time, for they are large."""
@@ -79,6 +83,9 @@ class Gate:
             try:
                 async with files.writing(self._files, lambda: self._node.snapshot_receiver(mark), self._check) as sink:
                     yield sink
+            except BaseException:
+                self._ask(lambda node: node.snapshot_given_up(mark))  # it may have been finished all the same
+                raise
             finally:
                 self._is_receiving = False
         await self._order(lambda node: node.snapshot_received(message, stored=needed))

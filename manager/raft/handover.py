@@ -30,10 +30,10 @@ class Handover:
     def add(self, to: int, waiter: Waiter) -> None:
         self._asked.append(_Asked(waiter, to, self._ticks + self._patience_ticks))
 
-    def stepped_down(self) -> Iterator[Settled]:
+    def stepped_down(self) -> list[Settled]:
         """Settle all: this member does not lead any more."""
         asked, self._asked = self._asked, []
-        yield from ((one.waiter, None) for one in asked)
+        return [(one.waiter, None) for one in asked]
 
     def tick(self) -> Iterator[Settled]:
         """Let a tick pass, and give up what took too long."""

@@ -10,13 +10,11 @@ been idle for a tick; that frame also stands behind the last acknowledged one an
 from __future__ import annotations
 
 import random
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from manager.raft import confchange
 from manager.raft.backlog import Backlog
-from manager.raft.config import CoreConfig
 from manager.raft.core import RaftCore
 from manager.raft.entries import EntryLog
 from manager.raft.handover import successor
@@ -24,15 +22,16 @@ from manager.raft.log.crypt import Sealer
 from manager.raft.log.disk import Disk
 from manager.raft.log.snapshot_file import SnapshotReader, SnapshotWriter
 from manager.raft.log.storage import Storage
-from manager.raft.log.wal import DEFAULT_SEGMENT_BYTES
 from manager.raft.outlet import Delivery, Outlet, Settled, Waiter
 from manager.raft.room import Room
+from manager.raft.settings import NodeConfig
 from manager.raft.snapshots import Snapshots
 from manager.raft.types import (
     NOBODY,
     Commit,
     ConfChange,
     ConfState,
+    Entry,
     EntryKind,
     Message,
     MessageKind,
@@ -45,24 +44,7 @@ from manager.raft.types import (
 from manager.raft.waiting import Waiting
 from swarmpy.errors import SwarmError, invalid
 
-
-@dataclass(frozen=True, slots=True)
-class NodeConfig:
-    """How a member keeps its log.
-
-    Args:
-        segment_bytes: size of a log segment.
-        keep_entries: entries kept behind a snapshot, for followers that are a little late.
-        max_entry_bytes: largest proposal.
-        backlog_bytes: committed data that may wait to be applied; beyond it, entries and proposals are turned away.
-        core: time-outs and bounds of the core.
-    """
-
-    segment_bytes: int = DEFAULT_SEGMENT_BYTES
-    keep_entries: int = 500
-    max_entry_bytes: int = 16 * 1024 * 1024
-    backlog_bytes: int = 64 * 1024 * 1024
-    core: CoreConfig = field(default_factory=CoreConfig)
+__all__ = ["NodeConfig", "RaftNode"]
 
 
 class RaftNode:
@@ -102,7 +84,11 @@ class RaftNode:
         storage, state = Storage.open(disk, directory, metadata, segment_bytes=config.segment_bytes, sealer=sealer)
         mark = state.mark
         entries = EntryLog.recovered(mark, state.entries)
-        core = RaftCore(metadata.member_id, state.hard_state, mark.conf, entries, mark.index, config.core, rng)
+        try:
+            core = RaftCore(metadata.member_id, state.hard_state, mark.conf, entries, mark.index, config.core, rng)
+        except BaseException:
+            storage.close()
+            raise
         return cls(core, storage, config, rng=rng)
 
     # What it is
@@ -205,6 +191,10 @@ class RaftNode:
             self._snapshots.received(message.snapshot)
         if self._room.for_message(message, self._core.term):
             self._core.step(message)
+
+    def snapshot_given_up(self, mark: SnapshotMark) -> None:
+        """Remove what `snapshot_receiver` may have finished of a snapshot that `snapshot_received` will not hear of."""
+        self._snapshots.forget(mark)
 
     def snapshot_sent(self, to: int, *, ok: bool) -> None:
         """Learn what came of `Outlet.send_snapshot`."""
@@ -315,7 +305,8 @@ class RaftNode:
             self._wrote_since_tick = True
             self._delivered = ready.snapshot.index
             settled += self._waiting.restored(ready.snapshot.index)
-        if ready.must_sync:
+        if ready.entries or (ready.must_sync and self._storage.hard_state != self._hard):
+            # A snapshot's mark comes with the hard state: room was made for no third frame.
             self._storage.append(ready.entries, self._hard)
             self._wrote_since_tick = True
             settled += self._waiting.stored(ready.entries)
@@ -328,23 +319,27 @@ class RaftNode:
     def _deliver(self, ready: Ready, settled: list[Settled]) -> None:
         if ready.snapshot is not None:
             self._outlet.deliver(Delivery(restore=ready.snapshot))
-        for entry in ready.committed:
-            if entry.kind is EntryKind.CONF_CHANGE:
-                conf = self._core.apply_conf_change(confchange.decode(entry.data))
-                self._snapshots.note_members(entry.index, conf)
-                settled += self._waiting.changes.applied(entry, conf)
-        settled += self._waiting.proposals.committed(ready.committed)
+        if ready.committed:
+            settled += self._committed(ready.committed)
         if ready.leadership is not None:
             self._waiting.reads.again()
         self._waiting.reads.answered(ready.reads)
         if not self.leads:
             settled += self._waiting.handover.stepped_down()
-        if ready.committed:
-            self._delivered = ready.committed[-1].index
-            self._backlog.handed_out(ready.committed)
         settled += self._waiting.reads.served(self._delivered)
         if ready.committed or settled or ready.leadership is not None:
             self._outlet.deliver(Delivery(ready.committed, None, tuple(settled), ready.leadership))
+
+    def _committed(self, entries: Sequence[Entry]) -> Iterator[Settled]:
+        """Learn that these entries are handed out, and settle those who wait for them."""
+        for entry in entries:
+            if entry.kind is EntryKind.CONF_CHANGE:
+                conf = self._core.apply_conf_change(confchange.decode(entry.data))
+                self._snapshots.note_members(entry.index, conf)
+                yield from self._waiting.changes.applied(entry, conf)
+        yield from self._waiting.proposals.committed(entries)
+        self._delivered = entries[-1].index
+        self._backlog.handed_out(entries)
 
     def _send(self, messages: Sequence[Message]) -> None:
         if not messages:

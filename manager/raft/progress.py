@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from collections import deque
 
+import msgspec
+
 from manager.raft.types import PeerState, PeerStatus
 
 
@@ -128,10 +130,15 @@ class Progress:
         return True
 
     def status(self, member_id: int, *, is_learner: bool, active: bool) -> PeerStatus:
-        return PeerStatus(member_id, self.match, self.next, self.state, is_learner, active)
+        return PeerStatus(member_id, self.match, self.next, self.state, is_learner, active, self.silent_ticks)
 
     def _enter(self, state: PeerState, next_index: int) -> None:
         self.state, self.next = state, next_index
         self.pending_snapshot = 0
         self.is_paused = self.is_poked = False
         self.inflights.clear()
+
+
+def timed(peer: PeerStatus, tick_s: float) -> PeerStatus:
+    """Return it with its silence in seconds; a member that was just heard of says so by 0."""
+    return msgspec.structs.replace(peer, silent_s=peer.silent_ticks * tick_s)

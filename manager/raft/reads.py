@@ -7,7 +7,7 @@ may have been answered before they came).
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Final, NamedTuple
 
 from manager.raft.outlet import Settled, Waiter
@@ -69,15 +69,13 @@ class Reads:
                 self._known.append((state.index, self._asked))
                 self._asked, self._context = [], b""
 
-    def served(self, index: int) -> Iterator[Settled]:
+    def served(self, index: int) -> Sequence[Settled]:
         """Settle the reads that may be served once everything up to `index` is applied."""
         if not self._known:
-            return
-        later = [known for known in self._known if known[0] > index]
-        for at, reads in self._known:
-            if at <= index:
-                yield from ((read.waiter, None) for read in reads)
-        self._known = later
+            return ()
+        due = [reads for at, reads in self._known if at <= index]
+        self._known = [known for known in self._known if known[0] > index]
+        return [(read.waiter, None) for reads in due for read in reads]
 
     def tick(self) -> Iterator[Settled]:
         """Let a tick pass: ask again what was not answered, and give up what waited too long."""

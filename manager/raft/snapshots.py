@@ -29,7 +29,8 @@ class Snapshots:
 
     def mark_at(self, index: int, *, applied: int) -> SnapshotMark:
         """Return the mark of a snapshot of the state after entry `index`; see `RaftNode.mark_at`."""
-        last = self._storage.mark.index
+        coming = self._core.pending_snapshot
+        last = max(self._storage.mark.index, coming.index if coming is not None else 0)
         if not last < index <= applied:
             raise precondition(
                 f"a snapshot at entry {index} is of no use: the last one is at {last}, and {applied} is applied"
@@ -52,7 +53,7 @@ class Snapshots:
         """Let a finished snapshot of this member's own count; see `RaftNode.adopt_snapshot`."""
         last = self._storage.mark.index
         if mark.index <= last:
-            self._forget(mark)
+            self.forget(mark)
             raise precondition(
                 f"the snapshot at entry {mark.index} is of no use any more: one at {last} came meanwhile"
             )
@@ -75,7 +76,8 @@ class Snapshots:
     def forget_received(self) -> None:
         """Remove the received snapshots that the core did not want."""
         while self._received:
-            self._forget(self._received.pop())
+            self.forget(self._received.pop())
 
-    def _forget(self, mark: SnapshotMark) -> None:
+    def forget(self, mark: SnapshotMark) -> None:
+        """Remove the file of a snapshot that does not count and never will, if there is one."""
         self._storage.discard_snapshot(mark)

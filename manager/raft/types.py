@@ -227,7 +227,8 @@ class PeerState(enum.Enum):
 class PeerStatus(msgspec.Struct, frozen=True):
     """What a leader knows of one member, itself included. `active`: heard of within the last election time-out.
 
-    `silent_s` is set by the driver, which has a clock: seconds since the member was last heard of.
+    `silent_ticks`: since it was heard of, or became known. `silent_s`: the same in seconds, by the driver, which has a
+    clock.
     """
 
     member_id: int
@@ -236,6 +237,7 @@ class PeerStatus(msgspec.Struct, frozen=True):
     state: PeerState
     is_learner: bool
     active: bool
+    silent_ticks: int = 0
     silent_s: float | None = None
 
 

@@ -37,7 +37,14 @@ _WHAT: Final = {
 
 
 def recover(
-    directory: Path, identity: Identity, addr: str, clock: Clock, random_bytes: RandomBytes, disk: Disk | None = None
+    directory: Path,
+    identity: Identity,
+    addr: str,
+    clock: Clock,
+    random_bytes: RandomBytes,
+    *,
+    feature_level: int,
+    disk: Disk | None = None,
 ) -> None:
     """Begin anew if this node's worker left an order to; do the rest if that was cut off. Blocks until it is done.
 
@@ -57,7 +64,8 @@ def recover(
         return
     done = rebuild.read_report(disk, directory / LOG)
     if done is None or done.order_id != order.id:
-        _carry_out(_Attempt(disk, directory, identity, order, addr, clock, random_bytes))
+        founder = Founder(identity.node_id, addr, order.hostname, feature_level)
+        _carry_out(_Attempt(disk, directory, identity.cluster_id, order, founder, clock.now(), random_bytes))
     _drop_order(directory)
 
 
@@ -68,27 +76,27 @@ class _Attempt:
         self,
         disk: Disk,
         directory: Path,
-        identity: Identity,
+        cluster_id: str,
         order: RecoveryOrder,
-        addr: str,
-        clock: Clock,
+        founder: Founder,
+        now_s: float,
         random_bytes: RandomBytes,
     ) -> None:
-        self.disk, self.directory, self.order, self._identity = disk, directory, order, identity
-        self._addr, self._random_bytes, self._now_s = addr, random_bytes, clock.now()
+        self.disk, self.directory, self.order, self._cluster_id = disk, directory, order, cluster_id
+        self._founder, self._now_s, self._random_bytes = founder, now_s, random_bytes
         self._log = directory / LOG
-        self.old = rebuild.old_name(disk, directory, self._now_s)
+        self.old = rebuild.old_name(disk, directory, now_s)
 
     def build(self) -> RecoveryReport:
         """Write the new log beside the old one."""
         sealer = self._sealer()
         source = self._source(sealer)
-        before, revision = source.state.rows(NODES).get(self._identity.node_id), source.state.revision
-        founder = Founder(self._identity.node_id, self._addr, self.order.hostname)
+        founder = self._founder
+        before, revision = source.state.rows(NODES).get(founder.node_id), source.state.revision
         index = source.index + 1
         anew = begin_anew(source.state, index, founder, now_s=self._now_s)
         if source.saved is not None:
-            kept = words.after_restore(source, source.saved, revision, anew.given_up, self._addr)
+            kept = words.after_restore(source, source.saved, revision, anew.given_up, founder.addr)
         else:
             assert before is not None, "begin_anew refuses a node that the state does not hold and nobody named"
             kept = words.after_force(source, revision, anew.given_up, before, self.old)
@@ -96,7 +104,7 @@ class _Attempt:
         rebuild.build(
             self.disk,
             self.directory,
-            Metadata(self._identity.cluster_id, anew.member_id),
+            Metadata(self._cluster_id, anew.member_id),
             SnapshotMark(index, source.term, ConfState(voters=(anew.member_id,))),
             Snapshot(source.state),
             report,
@@ -106,10 +114,9 @@ class _Attempt:
         return report
 
     def _source(self, sealer: Sealer) -> Source:
-        cluster_id = self._identity.cluster_id
         if self.order.kind is RecoveryKind.RESTORE:
-            return read_file(self.directory / STATE_FILE, cluster_id)
-        return read_log(self.disk, self._log, sealer, cluster_id)
+            return read_file(self.directory / STATE_FILE, self._cluster_id)
+        return read_log(self.disk, self._log, sealer, self._cluster_id)
 
     def _sealer(self) -> Sealer:
         path = key_file(self._log)

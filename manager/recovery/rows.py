@@ -24,6 +24,7 @@ class Founder:
     node_id: str
     addr: str
     hostname: str = ""
+    feature_level: int = features.LEVEL
 
 
 @dataclass(frozen=True)
@@ -44,9 +45,9 @@ def begin_anew(state: State, index: int, founder: Founder, *, now_s: float) -> A
         SwarmError: FAILED_PRECONDITION: the state has no cluster, or one of a newer release, or not this node.
     """
     cluster = cluster_of(state)
-    if cluster.feature_level > features.LEVEL:
+    if cluster.feature_level > founder.feature_level:
         raise precondition(
-            f"the state is of feature level {cluster.feature_level}, this release knows {features.LEVEL}: "
+            f"the state is of feature level {cluster.feature_level}, this release knows {founder.feature_level}: "
             "install a newer release of swarmpy on this node"
         )
     nodes = list(state.rows(NODES).all())
@@ -73,7 +74,7 @@ def cluster_of(state: State) -> Cluster:
 
 def _own(known: Node | None, founder: Founder, member_id: int, now_s: float) -> Node:
     status = ManagerStatus(
-        raft_id=member_id, addr=founder.addr, leader=True, reachable=True, feature_level=features.LEVEL
+        raft_id=member_id, addr=founder.addr, leader=True, reachable=True, feature_level=founder.feature_level
     )
     if known is not None:
         spec = msgspec.structs.replace(known.spec, role=NodeRole.MANAGER)

@@ -70,7 +70,10 @@ def _given_up(nodes: Sequence[Node]) -> list[str]:
     if not nodes:
         return []
     named = ", ".join(f"{n.name} ({n.manager.addr})" if n.manager is not None else n.name for n in nodes)
-    lines = [f"given up as {'a manager' if len(nodes) == 1 else 'managers'}: {named}; down, and a worker from now on"]
+    if len(nodes) == 1:
+        lines = [f"given up as a manager: {named}; it is a worker from now on, and down until it comes back"]
+    else:
+        lines = [f"given up as managers: {named}; they are workers from now on, and down until they come back"]
     if len(nodes) >= QUORUM_LEFT:
         lines.append(
             "warning: former managers that are started again with what they stored may elect a leader of their own: "

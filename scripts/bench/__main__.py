@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Final
 
 HERE: Final = Path(__file__).resolve().parent
-PARTS: Final = frozenset({"__init__", "__main__", "cluster", "fleet", "load", "report"})
+PARTS: Final = frozenset({"__init__", "__main__", "cluster", "dockers", "fleet", "load", "managers", "report", "trio"})
 """Modules of this folder that are no benchmarks."""
 
 NEEDS: Final[Mapping[str, Mapping[str, str]]] = {

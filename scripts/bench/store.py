@@ -25,6 +25,7 @@ import msgspec
 
 from manager.raft.api import StateMachine
 from manager.raft.driver import RaftThread, bootstrap
+from manager.raft.log.crypt import Sealer
 from manager.raft.types import Entry, EntryKind, Metadata, SnapshotMark
 from manager.store.snapshot import Snapshot
 from manager.store.state import State
@@ -49,7 +50,7 @@ MEMBER: Final = Metadata("bench", 1)
 
 
 @asynccontextmanager
-async def opened(directory: Path) -> AsyncIterator[tuple[Store, RaftThread]]:
+async def opened(directory: Path, sealer: Sealer | None = None) -> AsyncIterator[tuple[Store, RaftThread]]:
     """Open the log in `directory` and the store over it, and wait until this member leads."""
     leading = asyncio.Event()
 
@@ -62,7 +63,7 @@ async def opened(directory: Path) -> AsyncIterator[tuple[Store, RaftThread]]:
         await store.restore(chunks)
 
     machine = StateMachine(apply=apply, restore=restore, leadership=lambda leadership: leading.set())
-    raft = RaftThread(directory, MEMBER, machine, clock=SystemClock())
+    raft = RaftThread(directory, MEMBER, machine, clock=SystemClock(), sealer=sealer)
     store = Store(raft)
     await raft.start()
     try:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import gc
 import os
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Final, NoReturn
+from typing import Final, NoReturn, TypeGuard
 
 import click
 
@@ -17,6 +18,7 @@ from swarmpy.cli.lazy import Entry, LazyGroup
 from swarmpy.cli.session import Session
 from swarmpy.errors import SwarmError
 
+OUTPUT_FAULTS: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EBADF})
 EXIT_FAILED: Final = 1
 EXIT_USAGE: Final = 2
 EXIT_INTERRUPTED: Final = 130
@@ -48,21 +50,28 @@ NOUNS: Final = {
 @click.option(
     "--timeout", "timeout_s", type=click.FloatRange(min=0.1), metavar="SECONDS", help="Deadline of each call (10)."
 )
+@click.option(
+    "--stale", is_flag=True, help="Read what this node's manager has, current or not; works without a quorum, too."
+)
 @click.version_option(package_name="swarmpy", prog_name="swarmpy", message="%(prog)s version %(version)s")
 @click.pass_context
-def cli(ctx: click.Context, state_dir: Path | None, timeout_s: float | None) -> None:
+def cli(ctx: click.Context, state_dir: Path | None, timeout_s: float | None, stale: bool) -> None:
     """Run services on a cluster of nodes: the verbs and flags of Docker Swarm."""
     session: Session = ctx.obj
     ctx.obj = replace(
         session,
         state_dir=state_dir or session.state_dir,
         timeout_s=timeout_s or session.timeout_s,
+        stale=stale,
     )
 
 
 def main() -> NoReturn:
     """Run the command line of this process."""
     gc.set_threshold(OBJECTS_BEFORE_COLLECTION)
+    # A stream that was closed before the start (`>&-`) is None; what goes there is lost, as with other programs.
+    sys.stdout = sys.stdout or Path(os.devnull).open("w")  # noqa: SIM115  # for as long as the process lives
+    sys.stderr = sys.stderr or Path(os.devnull).open("w")  # noqa: SIM115  # the same
     status = run(sys.argv[1:], Session.of_process())
     with contextlib.suppress(OSError):  # what could not be written was reported
         sys.stdout.flush()
@@ -94,10 +103,13 @@ def run(argv: Sequence[str], session: Session) -> int:
     except SwarmError as error:
         session.warn(f"Error: {error.message}")
         return EXIT_FAILED
-    except OutputError as error:
-        session.warn(f"Error: cannot write the output: {error}; what the command did is done")
-        return EXIT_FAILED
     except Exception as error:  # the boundary: a bug of ours is a sentence too
+        if _is_of_output(error):
+            session.warn(
+                f"Error: cannot write the output: {str(error.strerror).lower()};"
+                " a change that was asked for may have been made"
+            )
+            return EXIT_FAILED
         if session.environ.get("SWARMPY_DEBUG"):
             raise
         session.warn(
@@ -106,6 +118,11 @@ def run(argv: Sequence[str], session: Session) -> int:
         )
         return EXIT_FAILED
     return result if isinstance(result, int) else 0
+
+
+def _is_of_output(error: Exception) -> TypeGuard[OSError]:
+    """Tell whether a stream could not be written: a full disk behind it, say. A failed open() would name its file."""
+    return isinstance(error, OSError) and error.errno in OUTPUT_FAULTS and error.filename is None
 
 
 def _usage(error: click.UsageError) -> str:

@@ -26,6 +26,7 @@ class Session:
     Args:
         terminal: whether `out` is a terminal, so that progress may be redrawn in place.
         timeout_s: deadline of each call, seconds.
+        stale: whether reads take what this node's manager has, current or not.
         clock: None takes the machine's, once something waits.
         now: wall seconds, for "5 seconds ago".
     """
@@ -36,6 +37,7 @@ class Session:
     terminal: bool = False
     state_dir: Path | None = None
     timeout_s: float = 10.0
+    stale: bool = False
     clock: Clock | None = None
     now: Callable[[], float] = field(default=time.time)
     stdin: Callable[[], TextIO] = field(default=lambda: sys.stdin)
@@ -64,7 +66,11 @@ class Session:
 
         async def with_client() -> T:
             async with Client.connect(
-                state_dir=self.state_dir, timeout_s=self.timeout_s, environ=self.environ, clock=self.clock
+                state_dir=self.state_dir,
+                timeout_s=self.timeout_s,
+                environ=self.environ,
+                clock=self.clock,
+                stale=self.stale,
             ) as client:
                 return await work(client)
 

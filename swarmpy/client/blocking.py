@@ -22,9 +22,11 @@ class BlockingClient:
             print(listed.service.name)
     """
 
-    def __init__(self, *, state_dir: Path | None = None, timeout_s: float = DEFAULT_TIMEOUT_S) -> None:
+    def __init__(
+        self, *, state_dir: Path | None = None, timeout_s: float = DEFAULT_TIMEOUT_S, stale: bool = False
+    ) -> None:
         self._runner = asyncio.Runner()
-        self.client = self._runner.run(_connect(state_dir, timeout_s))
+        self.client = self._runner.run(_connect(state_dir, timeout_s, stale=stale))
 
     def run(self, call: Coroutine[Any, Any, T]) -> T:
         """Return what `call` returns, or raise what it raises."""
@@ -54,8 +56,8 @@ class BlockingClient:
         self.close()
 
 
-async def _connect(state_dir: Path | None, timeout_s: float) -> Client:
-    return Client.connect(state_dir=state_dir, timeout_s=timeout_s)
+async def _connect(state_dir: Path | None, timeout_s: float, *, stale: bool) -> Client:
+    return Client.connect(state_dir=state_dir, timeout_s=timeout_s, stale=stale)
 
 
 async def _next(items: AsyncIterator[T]) -> T:

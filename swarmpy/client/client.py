@@ -23,6 +23,7 @@ from swarmpy.client.services import Services
 from swarmpy.client.tasks import Tasks
 from swarmpy.clock import Clock, SystemClock
 from swarmpy.rpc.dial import unix_channel
+from swarmpy.rpc.stale import stale_interceptors
 
 
 class Client:
@@ -32,14 +33,22 @@ class Client:
     keeps its request id, so a repeated one takes effect once.
     """
 
-    def __init__(self, at: Sockets, *, timeout_s: float = DEFAULT_TIMEOUT_S, clock: Clock | None = None) -> None:
+    def __init__(
+        self,
+        at: Sockets,
+        *,
+        timeout_s: float = DEFAULT_TIMEOUT_S,
+        clock: Clock | None = None,
+        stale: bool = False,
+    ) -> None:
         """Make a client of the node with these sockets; needs a running event loop.
 
         Args:
             timeout_s: deadline of a call that names none, in seconds.
+            stale: read what this node's manager has, current or not; that needs no quorum.
         """
         clock = clock or SystemClock()
-        self._control_channel = unix_channel(at.control)
+        self._control_channel = unix_channel(at.control, stale_interceptors() if stale else ())
         self._node_channel = unix_channel(at.node)
         self._control = ControlStub(self._control_channel)
         self.node = LocalNode(
@@ -62,6 +71,7 @@ class Client:
         timeout_s: float = DEFAULT_TIMEOUT_S,
         environ: Mapping[str, str] | None = None,
         clock: Clock | None = None,
+        stale: bool = False,
     ) -> Self:
         """Return the client of a node; nothing is connected before the first call.
 
@@ -69,11 +79,12 @@ class Client:
             state_dir: the node's state directory; None takes `SWARMPY_STATE_DIR`, else the user's own.
             address: path of a control socket in another place than `<state_dir>/run/control.sock`.
             environ: the environment to look in; None takes the process's.
+            timeout_s, clock, stale: as above.
         """
         at = sockets(find_state_dir(state_dir, os.environ if environ is None else environ))
         if address is not None:
             at = Sockets(control=address, node=at.node)
-        return cls(at, timeout_s=timeout_s, clock=clock)
+        return cls(at, timeout_s=timeout_s, clock=clock, stale=stale)
 
     def watch(
         self, *, kinds: Sequence[ObjectKind] = (), since: int = 0, service_id: str = ""

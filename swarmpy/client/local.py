@@ -142,10 +142,12 @@ class LocalNode:
             for chunk in chunks():
                 yield pb.RestoreRequest(chunk=chunk, advertise_addr=advertise_addr, listen_addr=listen_addr)
 
-        async def send(requests: AsyncIterator[pb.RestoreRequest], *, timeout: float | None = None) -> pb.RestoreResponse:  # noqa: ASYNC109  # as the methods of a stub
-            return await self._stub.Restore(requests, timeout=timeout)
+        async def send(
+            request: Callable[[], AsyncIterator[pb.RestoreRequest]], *, timeout: float | None = None
+        ) -> pb.RestoreResponse:
+            return await self._stub.Restore(request(), timeout=timeout)
 
-        answer = await self._call(send, requests(), timeout_s)
+        answer = await self._call(send, requests, timeout_s)
         return Recovered(
             node_id=answer.node_id, cluster_id=answer.cluster_id, kept=tuple(answer.kept), addr=answer.addr
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -65,9 +66,10 @@ def server_options(open_files: int) -> Options:
     )
 
 
-def unix_channel(path: Path) -> grpc.aio.Channel:
+def unix_channel(path: Path, interceptors: Sequence[grpc.aio.ClientInterceptor] = ()) -> grpc.aio.Channel:
     """Return a channel to a local socket. The authority is fixed: a path is not a valid one."""
-    return grpc.aio.insecure_channel(f"unix:{path}", options=(*COMMON, ("grpc.default_authority", "localhost")))
+    options = (*COMMON, ("grpc.default_authority", "localhost"))
+    return grpc.aio.insecure_channel(f"unix:{path}", options=options, interceptors=interceptors)
 
 
 def manager_channel(identity: Identity, address: str) -> grpc.aio.Channel:

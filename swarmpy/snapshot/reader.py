@@ -96,8 +96,8 @@ class SnapshotFile:
             raise precondition(f"{self._path} is not a swarmpy snapshot: it begins otherwise")
         if len(start) < START.size:
             raise self._cut_off()
-        _, version, crc = START.unpack(start)
-        if crc != start_crc(version):
+        _, version, _ = START.unpack(start)
+        if start != START.pack(MAGIC, version, start_crc(version)):
             raise self._damaged(0, "a checksum is wrong")
         if version > VERSION:
             raise precondition(
@@ -127,13 +127,13 @@ class SnapshotFile:
         head = self._read(HEAD.size)
         if len(head) < HEAD.size:
             raise self._cut_off()
-        kind, size_bytes, crc = HEAD.unpack(head)
+        kind, size_bytes, _ = HEAD.unpack(head)
         if size_bytes > MAX_PIECE_BYTES:
             raise self._damaged(place, "a piece has an impossible length")
         payload = self._read(size_bytes)
         if len(payload) < size_bytes:
             raise self._cut_off()
-        if crc != piece_crc(kind, payload):
+        if head != HEAD.pack(kind, size_bytes, piece_crc(kind, payload)):
             raise self._damaged(place, "a checksum is wrong")
         return kind, payload
 

@@ -73,6 +73,7 @@ class FakeCluster:
         self.output: list[pb.LogLine] = []
         self.warnings: list[str] = []
         self.touched: set[str] = set()
+        self.snapshot = b""
         self.add_node("n1", manager=ManagerStatus(raft_id=1, addr="127.0.0.1:2377", leader=True, reachable=True))
         self.here = fake_id("node", 1)
         self.info = node_pb2.InfoResponse(

@@ -67,7 +67,7 @@ class _Boundary(grpc.ServerInterceptor):
         if handler is None:
             return handler
         method = details.method.rpartition("/")[2]
-        inner = handler.unary_stream if handler.response_streaming else handler.unary_unary
+        inner = handler.unary_stream or handler.unary_unary or handler.stream_unary
 
         def call(request: Any, context: Any) -> Any:
             self._cluster.calls.append((method, request))
@@ -79,9 +79,12 @@ class _Boundary(grpc.ServerInterceptor):
                 context.set_trailing_metadata(to_metadata(error))
                 context.abort(STATUS[error.code], error.message)
 
-        make = (
-            grpc.unary_stream_rpc_method_handler if handler.response_streaming else grpc.unary_unary_rpc_method_handler
-        )
+        if handler.response_streaming:
+            make = grpc.unary_stream_rpc_method_handler
+        elif handler.request_streaming:
+            make = grpc.stream_unary_rpc_method_handler
+        else:
+            make = grpc.unary_unary_rpc_method_handler
         return make(call, handler.request_deserializer, handler.response_serializer)
 
 
@@ -216,6 +219,10 @@ class _Control(ControlServicer):
     def Logs(self, request: Any, context: Any) -> Iterator[Any]:
         yield pb.LogsResponse(lines=self._cluster.output[-request.tail :] if request.tail else self._cluster.output)
 
+    def SaveSnapshot(self, request: Any, context: Any) -> Iterator[Any]:
+        for start in range(0, len(self._cluster.snapshot), 100):
+            yield pb.SaveSnapshotResponse(chunk=self._cluster.snapshot[start : start + 100])
+
     def _status(self, service_id: str) -> Any:
         tasks = [task for task in self._cluster.tasks.values() if task.service_id == service_id]
         return pb.ServiceStatus(
@@ -251,6 +258,19 @@ class _Local(LocalNodeServicer):
         manager = request.token == self._cluster.tokens.manager
         role = types_pb2.NODE_ROLE_MANAGER if manager else types_pb2.NODE_ROLE_WORKER
         return node_pb2.JoinResponse(node_id=self._cluster.here, role=role)
+
+    def ForceNewCluster(self, request: Any, context: Any) -> Any:
+        return node_pb2.ForceNewClusterResponse(
+            node_id=self._cluster.here, cluster_id=self._cluster.cluster.id, kept=["kept: this", "given up: that"]
+        )
+
+    def Restore(self, requests: Any, context: Any) -> Any:
+        asked = list(requests)
+        if self._cluster.info.cluster_id:
+            raise precondition("this node is already part of a swarm: leave it first with `swarmpy swarm leave`")
+        assert b"".join(request.chunk for request in asked) == self._cluster.snapshot
+        addr = asked[0].advertise_addr or "127.0.0.1:2377"
+        return node_pb2.RestoreResponse(node_id=self._cluster.here, addr=addr, kept=["kept: this", "not kept: that"])
 
     def Leave(self, request: Any, context: Any) -> Any:
         if self._cluster.info.role == types_pb2.NODE_ROLE_MANAGER and not request.force:

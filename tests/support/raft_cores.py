@@ -195,6 +195,7 @@ class CoreNet:
         stored = member.stored
         member.hard = ready.hard_state or member.hard
         if ready.snapshot is not None:
+            assert ready.snapshot.index > member.applied, "a snapshot brings something new"
             stored.mark, stored.entries = ready.snapshot, []
             stored.state = self.files[ready.snapshot]
             stored.hard = HardState(stored.hard.term, stored.hard.vote, ready.snapshot.index)
@@ -265,8 +266,10 @@ class CoreNet:
         raise AssertionError(f"no end of it: {self.wire[:5]}")
 
     def elect(self, member_id: int) -> None:
-        """Let a member stand and win; whoever knows of another leader is told that it is gone."""
+        """Let a member stand and win; another one that leads resigns first, and the others are told that it is gone."""
         for member in self.up:
+            if member.id != member_id:
+                member.core.resign()
             member.core.leader_lost()
         self.core(member_id).campaign()
         self.settle()

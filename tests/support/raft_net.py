@@ -143,6 +143,7 @@ class Net:
     def __init__(self, count: int, config: NodeConfig = SMALL) -> None:
         self.config = config
         self.sent: list[Message] = []
+        self.carried: list[Message] = []
         self.snapshots: list[tuple[Message, list[bytes]]] = []
         self.applied: list[tuple[NetMember, int]] = []
         self.cut: set[tuple[int, int]] = set()
@@ -223,6 +224,7 @@ class Net:
                 self.members[message.sender].node.snapshot_sent(message.to, ok=ok)
 
     def _carry(self, message: Message) -> None:
+        self.carried.append(message)
         if self._reaches(message):
             self.members[message.to].node.step([message])
 

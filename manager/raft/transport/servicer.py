@@ -62,7 +62,7 @@ class RaftServicer:
         """Register the service; batches stay bytes, so that the main loop does not decode them."""
         handlers = {
             "Stream": grpc.stream_stream_rpc_method_handler(self.stream),
-            "InstallSnapshot": grpc.stream_unary_rpc_method_handler(
+            "InstallSnapshot": grpc.stream_stream_rpc_method_handler(
                 self.install_snapshot,
                 request_deserializer=pb.SnapshotChunk.FromString,
                 response_serializer=pb.InstallSnapshotResponse.SerializeToString,
@@ -90,11 +90,9 @@ class RaftServicer:
         finally:
             self._member.closed(inbound)
 
-    async def install_snapshot(
-        self, requests: AsyncIterator[pb.SnapshotChunk], context: Any
-    ) -> pb.InstallSnapshotResponse:
+    async def install_snapshot(self, requests: AsyncIterator[pb.SnapshotChunk], context: Any) -> None:
         """Store a snapshot that a leader sends, and let the core have it."""
-        return await receive(requests, self._member.receiving, lambda hello: self._admit(hello, context))
+        await receive(requests, context.write, self._member.receiving, lambda hello: self._admit(hello, context))
 
     def _admit(self, hello: pb.RaftHello, context: Any) -> None:
         check_hello(hello, self._member.metadata)

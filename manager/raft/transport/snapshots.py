@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
 from typing import Any, Final, Protocol
 
@@ -62,7 +62,7 @@ async def send(
         SwarmError: CORRUPT, the file is damaged; UNAVAILABLE, nothing moved for `STALLED_S`.
         grpc.aio.AioRpcError: the other end refused, or the stream broke.
     """
-    install: Any = channel.stream_unary(
+    install: Any = channel.stream_stream(
         INSTALL,
         request_serializer=pb.SnapshotChunk.SerializeToString,
         response_deserializer=pb.InstallSnapshotResponse.FromString,
@@ -70,31 +70,27 @@ async def send(
     call = install()
     try:
         await _moving(call.write(pb.SnapshotChunk(start=pb.SnapshotStart(hello=hello, message=to_proto(message)))))
+        if not (await _answer(call)).needed:
+            return False
         async for chunk in chunks:
             for start in range(0, len(chunk) or 1, PIECE_BYTES):
                 piece = chunk[start : start + PIECE_BYTES]
                 more = start + PIECE_BYTES < len(chunk)
-                if call.done():  # the other end needs no more of it, or refused
-                    break
                 await _moving(call.write(pb.SnapshotChunk(data=piece, more=more)))
             progress.more(len(chunk))
-        if not call.done():
-            await _moving(call.write(pb.SnapshotChunk(end=True)))
-            await call.done_writing()
-        response: pb.InstallSnapshotResponse = await _moving(call)
-        return response.needed
-    except asyncio.InvalidStateError:  # it ended between two of our writes: its status says why
-        answer: pb.InstallSnapshotResponse = await call
-        return answer.needed
+        await _moving(call.write(pb.SnapshotChunk(end=True)))
+        await _answer(call)
+        return True
     finally:
         call.cancel()
 
 
 async def receive(
     requests: AsyncIterator[pb.SnapshotChunk],
+    answer: Callable[[pb.InstallSnapshotResponse], Awaitable[None]],
     receiving: Callable[[Message], AbstractAsyncContextManager[SnapshotSink | None]],
     admit: Callable[[pb.RaftHello], None],
-) -> pb.InstallSnapshotResponse:
+) -> None:
     """Store what `send` sends.
 
     Raises:
@@ -106,20 +102,34 @@ async def receive(
     if message.snapshot is None or message.sender != start.hello.member_id or message.to != start.hello.to:
         raise invalid(f"a snapshot from member {start.hello.member_id} to {start.hello.to} with a message of others")
     async with receiving(message) as sink:
-        if sink is None:
-            return pb.InstallSnapshotResponse(needed=False)
-        pieces: list[bytes] = []
-        while not (chunk := await _moving(anext(requests))).end:
-            pieces.append(chunk.data)
-            if sum(map(len, pieces)) > MAX_CHUNK_BYTES:
-                raise invalid(f"a piece of a snapshot of more than {MAX_CHUNK_BYTES} bytes")
-            if not chunk.more:
-                await sink.write(b"".join(pieces))
-                pieces = []
-        if pieces:
-            raise invalid("a snapshot that ends within a piece")
-        await sink.finish()
-    return pb.InstallSnapshotResponse(needed=True)
+        await answer(pb.InstallSnapshotResponse(needed=sink is not None))
+        if sink is not None:
+            await _fill(sink, requests)
+    if sink is not None:
+        await answer(pb.InstallSnapshotResponse(stored=True))
+
+
+async def _fill(sink: SnapshotSink, requests: AsyncIterator[pb.SnapshotChunk]) -> None:
+    pieces: list[bytes] = []
+    size_bytes = 0
+    while not (chunk := await _moving(anext(requests))).end:
+        pieces.append(chunk.data)
+        size_bytes += len(chunk.data)
+        if size_bytes > MAX_CHUNK_BYTES:
+            raise invalid(f"a piece of a snapshot of more than {MAX_CHUNK_BYTES} bytes")
+        if not chunk.more:
+            await sink.write(b"".join(pieces))
+            pieces, size_bytes = [], 0
+    if pieces:
+        raise invalid("a snapshot that ends within a piece")
+    await sink.finish()
+
+
+async def _answer(call: Any) -> pb.InstallSnapshotResponse:
+    answer = await _moving(call.read())
+    if not isinstance(answer, pb.InstallSnapshotResponse):
+        raise SwarmError(Code.UNAVAILABLE, "the other end gave a snapshot's transfer up: it is stopping")
+    return answer
 
 
 async def _moving(step: Any) -> Any:

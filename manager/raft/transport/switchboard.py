@@ -141,10 +141,10 @@ class Switchboard:
             if link is None or (channel := link[1].channel) is None:
                 raise SwarmError(Code.UNAVAILABLE, "it cannot be reached")
             hello = make_hello(self._me, message.to, self._network.feature_level)
-            await snapshots.send(channel, hello, message, chunks, progress)
+            if await snapshots.send(channel, hello, message, chunks, progress):
+                progress.done()
         except (grpc.aio.AioRpcError, SwarmError) as error:
             reason = error.details() if isinstance(error, grpc.aio.AioRpcError) else error.message
             _log.warning("raft snapshot not sent", member=message.to, index=reader.mark.index, reason=reason)
             return False
-        progress.done()
         return True

@@ -51,6 +51,7 @@ def to_proto(message: Message) -> pb.RaftMessage:
         reject_index=message.reject_index,
         forced=message.forced,
         context=message.context,
+        commit_term=message.commit_term,
     )
     if message.entries:
         found.entries.extend([pb.RaftEntry(term=e.term, kind=_entry_kind(e), data=e.data) for e in message.entries])
@@ -84,6 +85,7 @@ def from_proto(message: pb.RaftMessage) -> Message:
         message.forced,
         message.context,
         _mark_from_proto(message.snapshot) if message.HasField("snapshot") else None,
+        message.commit_term,
     )
     _check(found)
     return found

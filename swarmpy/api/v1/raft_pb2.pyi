@@ -155,6 +155,7 @@ class RaftMessage(_message.Message):
     FORCED_FIELD_NUMBER: _builtins.int
     CONTEXT_FIELD_NUMBER: _builtins.int
     SNAPSHOT_FIELD_NUMBER: _builtins.int
+    COMMIT_TERM_FIELD_NUMBER: _builtins.int
     kind: Global___RaftMessageKind.ValueType
     sender: _builtins.int
     to: _builtins.int
@@ -166,6 +167,7 @@ class RaftMessage(_message.Message):
     reject_index: _builtins.int
     forced: _builtins.bool
     context: _builtins.bytes
+    commit_term: _builtins.int
     @_builtins.property
     def entries(self) -> _containers.RepeatedCompositeFieldContainer[Global___RaftEntry]:
         """of an APPEND: the first one's index is `index` + 1, and so on"""
@@ -188,10 +190,11 @@ class RaftMessage(_message.Message):
         forced: _builtins.bool = ...,
         context: _builtins.bytes = ...,
         snapshot: Global___SnapshotMark | None = ...,
+        commit_term: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["snapshot", b"snapshot"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["commit", b"commit", "context", b"context", "entries", b"entries", "forced", b"forced", "index", b"index", "kind", b"kind", "log_term", b"log_term", "reject", b"reject", "reject_index", b"reject_index", "sender", b"sender", "snapshot", b"snapshot", "term", b"term", "to", b"to"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["commit", b"commit", "commit_term", b"commit_term", "context", b"context", "entries", b"entries", "forced", b"forced", "index", b"index", "kind", b"kind", "log_term", b"log_term", "reject", b"reject", "reject_index", b"reject_index", "sender", b"sender", "snapshot", b"snapshot", "term", b"term", "to", b"to"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -347,16 +350,20 @@ class InstallSnapshotResponse(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     NEEDED_FIELD_NUMBER: _builtins.int
+    STORED_FIELD_NUMBER: _builtins.int
     needed: _builtins.bool
-    """false: the receiver had more already"""
+    """in the first one; false: the receiver has more already"""
+    stored: _builtins.bool
+    """in the second one"""
     def __init__(
         self,
         *,
         needed: _builtins.bool = ...,
+        stored: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["needed", b"needed"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["needed", b"needed", "stored", b"stored"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

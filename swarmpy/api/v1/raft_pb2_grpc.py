@@ -39,7 +39,7 @@ class RaftStub:
                 request_serializer=swarmpy_dot_api_dot_v1_dot_raft__pb2.RaftBatch.SerializeToString,
                 response_deserializer=swarmpy_dot_api_dot_v1_dot_raft__pb2.RaftBatch.FromString,
                 _registered_method=True)
-        self.InstallSnapshot = channel.stream_unary(
+        self.InstallSnapshot = channel.stream_stream(
                 '/swarmpy.api.v1.Raft/InstallSnapshot',
                 request_serializer=swarmpy_dot_api_dot_v1_dot_raft__pb2.SnapshotChunk.SerializeToString,
                 response_deserializer=swarmpy_dot_api_dot_v1_dot_raft__pb2.InstallSnapshotResponse.FromString,
@@ -58,8 +58,8 @@ class RaftServicer:
         raise NotImplementedError('Method not implemented!')
 
     def InstallSnapshot(self, request_iterator, context):
-        """The newest snapshot for a member that is too far behind. Answered once the receiver has stored it, or found that
-        it does not need it; a transfer that breaks begins anew.
+        """The newest snapshot for a member that is too far behind. Answered at its start, with whether the receiver needs it,
+        and if so once it is stored; a transfer that breaks begins anew.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -73,7 +73,7 @@ def add_RaftServicer_to_server(servicer, server):
                     request_deserializer=swarmpy_dot_api_dot_v1_dot_raft__pb2.RaftBatch.FromString,
                     response_serializer=swarmpy_dot_api_dot_v1_dot_raft__pb2.RaftBatch.SerializeToString,
             ),
-            'InstallSnapshot': grpc.stream_unary_rpc_method_handler(
+            'InstallSnapshot': grpc.stream_stream_rpc_method_handler(
                     servicer.InstallSnapshot,
                     request_deserializer=swarmpy_dot_api_dot_v1_dot_raft__pb2.SnapshotChunk.FromString,
                     response_serializer=swarmpy_dot_api_dot_v1_dot_raft__pb2.InstallSnapshotResponse.SerializeToString,
@@ -127,7 +127,7 @@ class Raft:
             wait_for_ready=None,
             timeout=None,
             metadata=None):
-        return grpc.experimental.stream_unary(
+        return grpc.experimental.stream_stream(
             request_iterator,
             target,
             '/swarmpy.api.v1.Raft/InstallSnapshot',

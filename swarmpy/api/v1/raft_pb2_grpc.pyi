@@ -35,9 +35,9 @@ class RaftStub:
     """A manager dials each of the others once. Requests go out on the stream that their sender dialled; the answers come
     back on it. The first batch of each direction holds the hello, and nothing else.
     """
-    InstallSnapshot: _grpc.StreamUnaryMultiCallable[_raft_pb2.SnapshotChunk, _raft_pb2.InstallSnapshotResponse]
-    """The newest snapshot for a member that is too far behind. Answered once the receiver has stored it, or found that
-    it does not need it; a transfer that breaks begins anew.
+    InstallSnapshot: _grpc.StreamStreamMultiCallable[_raft_pb2.SnapshotChunk, _raft_pb2.InstallSnapshotResponse]
+    """The newest snapshot for a member that is too far behind. Answered at its start, with whether the receiver needs it,
+    and if so once it is stored; a transfer that breaks begins anew.
     """
 
 @_typing.type_check_only
@@ -47,9 +47,9 @@ class RaftAsyncStub(RaftStub):
     """A manager dials each of the others once. Requests go out on the stream that their sender dialled; the answers come
     back on it. The first batch of each direction holds the hello, and nothing else.
     """
-    InstallSnapshot: _aio.StreamUnaryMultiCallable[_raft_pb2.SnapshotChunk, _raft_pb2.InstallSnapshotResponse]  # type: ignore[assignment]
-    """The newest snapshot for a member that is too far behind. Answered once the receiver has stored it, or found that
-    it does not need it; a transfer that breaks begins anew.
+    InstallSnapshot: _aio.StreamStreamMultiCallable[_raft_pb2.SnapshotChunk, _raft_pb2.InstallSnapshotResponse]  # type: ignore[assignment]
+    """The newest snapshot for a member that is too far behind. Answered at its start, with whether the receiver needs it,
+    and if so once it is stored; a transfer that breaks begins anew.
     """
 
 class RaftServicer(metaclass=_abc_1.ABCMeta):
@@ -68,9 +68,9 @@ class RaftServicer(metaclass=_abc_1.ABCMeta):
         self,
         request_iterator: _MaybeAsyncIterator[_raft_pb2.SnapshotChunk],
         context: _ServicerContext,
-    ) -> _typing.Union[_raft_pb2.InstallSnapshotResponse, _abc.Awaitable[_raft_pb2.InstallSnapshotResponse]]:
-        """The newest snapshot for a member that is too far behind. Answered once the receiver has stored it, or found that
-        it does not need it; a transfer that breaks begins anew.
+    ) -> _typing.Union[_abc.Iterator[_raft_pb2.InstallSnapshotResponse], _abc.AsyncIterator[_raft_pb2.InstallSnapshotResponse]]:
+        """The newest snapshot for a member that is too far behind. Answered at its start, with whether the receiver needs it,
+        and if so once it is stored; a transfer that breaks begins anew.
         """
 
 def add_RaftServicer_to_server(servicer: RaftServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -156,7 +156,12 @@ def _first_half(name: str) -> Wrap:
 plant("vote-forgotten", "a restart forgets whom it voted for", (RaftCore, "__init__", _forgets_vote))
 plant("vote-twice", "a vote is given to whoever asks", (election, "vote", _votes_again))
 plant("vote-without-look", "votes are given whatever the candidate's log holds", (EntryLog, "is_behind", always(True)))
-plant("vote-forced", "a transfer's vote skips the check of the log", (election, "vote", _votes_unseen_if_forced))
+plant(
+    "transfer-without-look",
+    "a transfer goes to whoever was named, whatever it holds, and its votes are given unseen",
+    (Replication, "has_all", always(True)),
+    (election, "vote", _votes_unseen_if_forced),
+)
 plant("pre-vote-term", "a pre-vote makes others take its term", (election, "brings_its_term", always(True)))
 plant(
     "commit-old-term",

@@ -145,17 +145,22 @@ class Checks:
         if now.term < seen.term or now.commit < seen.commit:
             raise _violation("never back", f"member {member_id} went from {seen} to {now}")
         if now.role is Role.LEADER and (seen.role is not Role.LEADER or now.term != seen.term):
-            self._elected(member_id, now.term, term_of)
+            self._elected(member_id, now.term, conf, term_of)
         if now.role is Role.PRE_CANDIDATE and seen.role is not Role.PRE_CANDIDATE and now.term != seen.term:
             raise _violation("pre-vote", f"member {member_id} asks for pre-votes and went to term {now.term} for it")
         if now.commit > seen.commit:
             self._commits(member_id, now, seen.commit + 1, conf, term_of)
 
-    def _elected(self, member_id: int, term: int, term_of: TermOf) -> None:
+    def _elected(self, member_id: int, term: int, conf: ConfState, term_of: TermOf) -> None:
         """Election safety and leader completeness."""
         other = self.leaders.setdefault(term, member_id)
         if other != member_id:
             raise _violation("election safety", f"members {other} and {member_id} both lead in term {term}")
+        for voters in (conf.voters, conf.voters_outgoing):
+            gave = [v for v in voters if v == member_id or self._votes.get((v, term)) == member_id]
+            if voters and len(gave) * 2 <= len(voters):
+                sentence = f"member {member_id} leads in term {term}; of {voters} only {gave} voted for it"
+                raise _violation("election quorum", sentence)
         for index in range(self.commit_max, self.shadows[member_id].mark.index, -1):
             committed = self._committed.get(index)
             if committed is not None and committed.known_term < term and term_of(index) != committed.term:

@@ -16,6 +16,7 @@ from tests.sim.raft.options import stream
 from tests.sim.raft.run import Run
 
 PATIENCE_US: Final = 2_500_000
+DOUBT_US: Final = 1_500_000
 GIVES_UP: Final = 0.04
 MOVES_ON: Final = 0.2  # else a client stays with whom it knows, even if others have left that one behind
 
@@ -31,6 +32,23 @@ class Clients:
     def start(self) -> None:
         for number in range(self._cluster.options.clients):
             self._cluster.spawn(self._live(number, stream(self._cluster.options.seed, f"client {number}")))
+        self._cluster.spawn(self._doubt(stream(self._cluster.options.seed, "doubt")))
+
+    async def _doubt(self, rng: random.Random) -> None:
+        """Read from whoever led before, for a while after an election: it may not know yet."""
+        number = self._cluster.options.clients
+        while self.busy:
+            await self._timeline.sleep(rng.randint(10_000, 80_000))
+            host = self._cluster.hosts.get(self._cluster.former_id)
+            if host is not None and self._timeline.now_us - self._cluster.elected_us < DOUBT_US:
+                operation = self._cluster.history.invoke(number, Kind.READ, self._key(rng))
+                answer = await self.ask(host, operation, "", rng)
+                if answer is not None:
+                    self.told(operation, answer)
+
+    def _key(self, rng: random.Random) -> str:
+        at, keys = rng.randrange(self._cluster.options.keys), self._cluster.options.keys
+        return f"list{at}" if at < keys // 2 else f"reg{at}"
 
     async def _live(self, number: int, rng: random.Random) -> None:
         count, host = 0, self._choose(rng)
@@ -62,19 +80,17 @@ class Clients:
         self._timeline.note("answer", operation)
 
     def _next(self, number: int, count: int, rng: random.Random) -> Operation:
-        keys = self._cluster.options.keys
-        at = rng.randrange(keys)
-        history = self._cluster.history
-        if at < keys // 2:
+        key, history = self._key(rng), self._cluster.history
+        if key.startswith("list"):
             kind = rng.choice((Kind.READ, Kind.APPEND))
-            return history.invoke(number, kind, f"list{at}", f"{number}.{count}," if kind is Kind.APPEND else "")
+            return history.invoke(number, kind, key, f"{number}.{count}," if kind is Kind.APPEND else "")
         kind = rng.choice((Kind.READ, Kind.READ, Kind.WRITE, Kind.CAS))
         value = "" if kind is Kind.READ else f"{number}.{count}"
         expected = ""
         if kind is Kind.CAS:
-            written = [o.argument for o in history.operations[-40:] if o.key == f"reg{at}" and o.argument]
+            written = [o.argument for o in history.operations[-40:] if o.key == key and o.argument]
             expected = rng.choice(written[-3:]) if written else ""
-        return history.invoke(number, kind, f"reg{at}", value, expected)
+        return history.invoke(number, kind, key, value, expected)
 
     def _choose(self, rng: random.Random) -> Host:
         hosts = self._cluster.hosts

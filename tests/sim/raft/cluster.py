@@ -32,6 +32,7 @@ class Cluster:
 
     Attributes:
         hosts: by member id; ids are never used twice.
+        leader_id, former_id: who was the last one to win an election, and the one before; elected_us: when.
         slow: whether disks and state machines may be slow.
     """
 
@@ -48,11 +49,10 @@ class Cluster:
             backlog_bytes=2_000 if "lag" in options.faults else 1 << 20,
             core=CoreConfig(max_message_bytes=options.max_message_bytes, max_inflight=options.max_inflight),
         )
-        self.sealer = None
         self.hosts: dict[int, Host] = {}
         self.slow = True
         self._tasks: set[asyncio.Task[None]] = set()
-        self.leader_id = 0
+        self.leader_id = self.former_id = self.elected_us = 0
         conf = ConfState(voters=tuple(range(1, options.members + 1)))
         self.checks.confs[0] = self.checks.last_conf = conf
         for member_id in conf.voters:
@@ -83,7 +83,8 @@ class Cluster:
 
     def role_changed(self, run: Run) -> None:
         if run.node._core.role is Role.LEADER:
-            self.leader_id = run.member_id
+            self.former_id, self.leader_id = self.leader_id, run.member_id
+            self.elected_us = self.timeline.now_us
 
     async def _stand(self, run: Run, rank: int) -> None:
         """Let a member stand until somebody leads, as `Engine` does."""
@@ -161,6 +162,7 @@ class Cluster:
     async def stream_snapshot(self, sender: Run, message: Message, reader: SnapshotReader) -> None:
         """Carry a snapshot to another member piece by piece, then the message about it."""
         ok = False
+        sender.note("streams", f"to m{message.to}", reader.mark.index)
         try:
             ok = await self._carry(sender, message, reader)
             if ok and self.network.weather.late and self.rng.random() < 0.5:
@@ -169,6 +171,7 @@ class Cluster:
             sender.note("no stream", error.code.value)
         finally:
             reader.close()
+            sender.note("streamed", f"to m{message.to}", ok)
             sender.post(lambda: sender.node.snapshot_sent(message.to, ok=ok))
 
     def _carry_again(self, sender: Run, message: Message) -> None:

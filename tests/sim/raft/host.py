@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from manager.raft.log import storage
+from manager.raft.log.crypt import SECRET_BYTES, AesGcm, DataKey
 from manager.raft.types import ConfState, Metadata
 from swarmpy.errors import Code, SwarmError
 from tests.sim.raft.options import TICK_US, stream
@@ -45,7 +46,7 @@ class Host:
         self.directory = DIRECTORY
         self.rng: random.Random = stream(world.options.seed, f"host {member_id}")
         self.disk = FakeDisk()
-        self.sealer = world.sealer
+        self.sealer = self._sealer() if world.options.encrypted else None
         self.run: Run | None = None
         self.fate = Fate.SERVES
         self.rotten = False
@@ -58,6 +59,10 @@ class Host:
         storage.create(
             self.disk, self.directory, self.metadata, conf, salt=salt, segment_bytes=segment_bytes, sealer=self.sealer
         )
+
+    def _sealer(self) -> AesGcm:
+        dice = stream(self.world.options.seed, f"key {self.member_id}")
+        return AesGcm([DataKey.of(dice.randbytes(SECRET_BYTES))], dice.randbytes, self.directory / "key")
 
     def start(self) -> None:
         """Start the process; it may die at once, or refuse to start if the disk is damaged."""

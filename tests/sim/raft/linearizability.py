@@ -65,12 +65,26 @@ def check(history: History) -> Failure | None:
 
 def check_key(key: str, operations: Sequence[Operation]) -> Failure | None:
     """Check the operations of one key; see `check`."""
-    # A read that nobody heard of explains nothing.
-    kept = [each for each in operations if each.returned is not None or each.kind is not Kind.READ]
+    kept = [each for each in operations if each.returned is not None or _may_matter(each, operations)]
     search = _Search(kept)
     if search.run():
         return None
     return Failure(key, tuple(kept), tuple(kept[place] for place in search.best))
+
+
+def _may_matter(lost: Operation, operations: Sequence[Operation]) -> bool:
+    """Return whether an operation without an answer could explain another's: else it came into force last, or never."""
+    told = [each for each in operations if each.returned is not None]
+    kinds = {each.kind for each in operations}
+    if lost.kind is Kind.READ:
+        return False
+    if kinds <= {Kind.READ, Kind.APPEND}:
+        return any(lost.argument in each.result for each in told)
+    if Kind.APPEND in kinds or any(each.kind is Kind.CAS and each.result == "no" for each in told):
+        return True
+    return any(lost.argument == each.result for each in told if each.kind is Kind.READ) or any(
+        lost.argument == each.expected for each in operations if each.kind is Kind.CAS
+    )
 
 
 class _Search:

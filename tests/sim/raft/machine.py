@@ -193,5 +193,5 @@ def content_of(store: Store) -> bytes:
     """Return a digest of everything that a store holds, whatever the order in which it keeps it."""
     state = store._state
     rows = sorted(msgspec.msgpack.encode(row) for row in state.rows(CLUSTERS).all())
-    parts: list[Any] = [state.revision, state.index, state.digest, rows, state.requests.dump()]
+    parts: list[Any] = [state.revision, state.index, state.digest, rows, list(state.requests._results.items())]
     return hashlib.blake2b(msgspec.msgpack.encode(parts), digest_size=16).digest()

@@ -133,7 +133,7 @@ class Operator:
     def _draw(self, conf: ConfState) -> ConfChange | None:
         """Choose one change, or several at once."""
         rng = self._rng
-        changes = [c for c in (self._one(conf) for _ in range(rng.choice((1, 1, 2, 3)))) if c is not None]
+        changes = [c for c in (self._one(conf) for _ in range(rng.choice((1, 1, 2, 3, 4)))) if c is not None]
         changes = list({change.member_id: change for change in changes}.values())
         voters = set(conf.voters)
         for change in changes:

@@ -39,6 +39,7 @@ class Options:
         fault_every_ticks: mean time between two faults of one sort.
         segment_bytes, keep_entries, max_message_bytes, max_inflight: the members' log and core are made small, so
             that their limits are met.
+        encrypted: every member encrypts what it stores, with a key of its own.
         snapshot_entries: a snapshot is taken after so many entries; 0 never.
     """
 
@@ -55,6 +56,7 @@ class Options:
     max_message_bytes: int
     max_inflight: int
     snapshot_entries: int
+    encrypted: bool
 
     def __str__(self) -> str:
         named = " ".join(fault for fault in FAULTS if fault in self.faults)
@@ -79,10 +81,11 @@ def draw(seed: int) -> Options:
         chaos_ticks=rng.choice((80, 150, 250)),
         fault_every_ticks=rng.choice((6, 12, 24, 40)),
         segment_bytes=rng.choice((8, 16, 64)) * 1024,
-        keep_entries=rng.choice((0, 3, 20)),
+        keep_entries=rng.choice((0, 1, 5)),
         max_message_bytes=rng.choice((300, 2_000, 1 << 20)),
         max_inflight=rng.choice((1, 4, 64)),
-        snapshot_entries=rng.choice((7, 25, 60)) if "snapshot" in faults else 0,
+        snapshot_entries=rng.choice((3, 7, 25)) if "snapshot" in faults else 0,
+        encrypted=rng.random() < 0.25,
     )
 
 

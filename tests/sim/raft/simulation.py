@@ -7,6 +7,7 @@ import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Final
 
 import structlog
@@ -75,7 +76,7 @@ class Simulation:
             except ViolationError as violation:
                 checker, sentence = violation.checker, str(violation)
             except Exception as failure:  # noqa: BLE001 - a verdict, whatever it is
-                checker, sentence = type(failure).__name__, "".join(traceback.format_exception(failure))
+                checker, sentence = _place(failure), "".join(traceback.format_exception(failure))
             self.cluster.close()
         return Verdict(
             self.options,
@@ -164,7 +165,9 @@ class Simulation:
         last = {run.node.status().last_index for run in runs}
         applied = {run.machine.applied for run in runs}
         leads = [run for run in runs if run.node._core.role is Role.LEADER]
-        return len(runs) == len(serving) and len(last) == 1 and last == applied and len(leads) >= 1
+        joint = any(run.node._core.conf.voters_outgoing for run in runs)
+        calm = not self.operator.busy and not joint
+        return calm and len(runs) == len(serving) and len(last) == 1 and last == applied and len(leads) >= 1
 
     def _check_alike(self) -> None:
         contents = {run.member_id: content_of(run.machine.store) for run in self._members()}
@@ -199,6 +202,17 @@ class Simulation:
                 cluster.spawn(one(run, key, 100 + number))
         self._until("answer to a read", CALM_TICKS, lambda: done[0] == len(runs) * len(keys))
         assert all(host.fate is not Fate.SERVES or host.run is not None for host in cluster.hosts.values())
+
+
+def _place(failure: BaseException) -> str:
+    """Name a failure that no checker found by the part of the product that noticed it."""
+    while isinstance(failure, BaseExceptionGroup):
+        failure = failure.exceptions[0]
+    if isinstance(failure, ViolationError):
+        return failure.checker
+    frames = [frame.filename for frame in traceback.extract_tb(failure.__traceback__)]
+    places = [Path(name).stem for name in frames if "manager" in Path(name).parts]
+    return f"{type(failure).__name__} in {places[-1] if places else Path(frames[-1]).stem}"
 
 
 @contextmanager

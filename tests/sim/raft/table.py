@@ -28,7 +28,7 @@ class Row:
     checkers: tuple[tuple[str, int], ...]
 
 
-def try_bug(name: str, seeds: Iterable[int], jobs: int = 1) -> Row:
+def try_bug(name: str, seeds: Iterable[int], jobs: int = 1, enough: int = ENOUGH) -> Row:
     """Run seeds with one bug planted, until it was found often enough."""
     runs, first, checkers = 0, 0, Counter[str]()
     for verdict in run_seeds(seeds, name, jobs):
@@ -36,7 +36,7 @@ def try_bug(name: str, seeds: Iterable[int], jobs: int = 1) -> Row:
         if not verdict.passed:
             first = first or runs
             checkers[verdict.checker] += 1
-            if checkers.total() == ENOUGH:
+            if checkers.total() == enough:
                 break
     return Row(name, BUGS[name].sentence, runs, checkers.total(), first, tuple(checkers.most_common()))
 

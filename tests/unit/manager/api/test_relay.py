@@ -13,12 +13,13 @@ import grpc
 import grpc.aio
 import pytest
 
-from manager.api.relay import CALLER_KEY, FORWARDED_KEY, STALE_KEY, LeaderCalls, Relay
+from manager.api.relay import CALLER_KEY, FORWARDED_KEY, LeaderCalls, Relay
 from swarmpy.api.v1 import control_pb2 as pb
 from swarmpy.api.v1 import control_pb2_grpc
 from swarmpy.errors import Code, NotLeaderError, SwarmError
 from swarmpy.rpc.dial import unix_channel
 from swarmpy.rpc.server import Boundary
+from swarmpy.rpc.stale import STALE_KEY
 from swarmpy.rpc.status import to_error
 from tests.support.clock import FakeClock
 

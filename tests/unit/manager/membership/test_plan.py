@@ -33,6 +33,8 @@ def group(
     learners: Iterable[int] = (),
     silent: Iterable[int] = (),
     behind: Iterable[int] = (),
+    silent_ticks: int = 0,
+    probed: Iterable[int] = (),
     outgoing: Iterable[int] = (),
 ) -> Status:
     """Return what member 1 knows, which leads."""
@@ -41,9 +43,10 @@ def group(
             member_id,
             match=0 if member_id in behind else COMMIT,
             next=1,
-            state=PeerState.SNAPSHOT if member_id in behind else PeerState.REPLICATE,
+            state=_state(member_id, behind, probed),
             is_learner=member_id in learners,
             active=member_id not in silent,
+            silent_ticks=silent_ticks if member_id != 1 else 0,
         )
         for member_id in (*voters, *learners)
     )
@@ -63,6 +66,12 @@ def group(
         conf=ConfState(voters=tuple(voters), learners=tuple(learners), voters_outgoing=tuple(outgoing)),
         peers=peers,
     )
+
+
+def _state(member_id: int, behind: Iterable[int], probed: Iterable[int]) -> PeerState:
+    if member_id in probed:
+        return PeerState.PROBE
+    return PeerState.SNAPSHOT if member_id in behind else PeerState.REPLICATE
 
 
 def manager(number: int, *, role: NodeRole = NodeRole.MANAGER, **status: object) -> Node:
@@ -108,6 +117,18 @@ ALL = (manager(1), manager(2), manager(3))
             group(silent=(3,)),
             Stuck(2, "node m2 is to be a worker"),
             id="but not when the others are no quorum",
+        ),
+        pytest.param(
+            (manager(1), to_be_worker(2), manager(3)),
+            group(probed=(3,)),
+            Stuck(2, "node m2 is to be a worker"),
+            id="nor while one of them was just lost",
+        ),
+        pytest.param(
+            (manager(1), to_be_worker(2), manager(3)),
+            group(silent_ticks=6),
+            Stuck(2, "node m2 is to be a worker"),
+            id="nor while one of them owes answers",
         ),
         pytest.param((to_be_worker(1), manager(2), manager(3)), group(), HandOver(), id="a leader hands over first"),
         pytest.param(

@@ -1,4 +1,4 @@
-"""Replication: how logs become one, what is committed, and what is sent when. Sections are of the Raft paper or thesis."""
+"""Replication: how logs become one, what is committed, what is sent when. Sections are of the Raft paper or thesis."""
 
 from __future__ import annotations
 
@@ -94,6 +94,9 @@ def test_an_earlier_term_s_entry_is_never_committed_by_counting() -> None:
     assert net.core(1).commit_index == 0, "on a majority, and not committed"
     net.crash(1)
     net.heal()
+    net.core(5).campaign()
+    net.settle()
+    assert net.core(5).term == 4, "it was refused, and so learned the term"
     net.elect(5)
     assert [net.terms_of_log(i)[:2] for i in (2, 3, 4, 5)] == [[1, 3]] * 4
 
@@ -109,9 +112,9 @@ def test_messages_that_come_again_or_late_change_nothing() -> None:
     """Paper 5.3: a repeated APPEND is answered again; one that ends earlier does not cut the log."""
     net = CoreNet()
     core = net.core(1)
-    core.step(append((0, 0), 1, 1, 2, commit=1))
+    core.step(append((0, 0), 1, 1, 2))
     core.step(append((0, 0), 1))
-    core.step(append((0, 0), 1, 1, 2, commit=1))
+    core.step(append((0, 0), 1, 1, 2))
     net.carry_out(1)
     assert net.terms_of_log(1) == [1, 1, 2]
     assert [(m.index, m.reject) for m in net.waiting(RESPONSE)] == [(3, False), (1, False), (3, False)]
@@ -262,6 +265,17 @@ def test_lost_messages_are_made_up_for_after_a_heartbeat(lost: MessageKind) -> N
     net.let_time_pass(4)
     assert len({net[i].state for i in (1, 2, 3)}) == 1
     assert len(net[1].state) == 8
+
+
+def test_a_late_answer_does_not_lower_what_is_known() -> None:
+    """Paper 5.3: matchIndex increases monotonically; else a leader could count a member twice for less."""
+    net = CoreNet()
+    net.elect(1)
+    net.propose(1, b"a", b"b")
+    for index in (1, 0, 2):
+        net.core(1).step(Message(RESPONSE, 2, 1, 1, index=index))
+    (second,) = [p for p in net.core(1).peers() if p.member_id == 2]
+    assert (second.match, second.next) == (3, 4)
 
 
 def test_an_idle_leader_tells_what_is_committed_once() -> None:

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import io
+import shlex
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -115,3 +118,29 @@ def test_env_files_and_the_order_of_their_entries(manager: Shell, cluster: FakeC
     assert outcome.err == ""
     (service,) = cluster.services.values()
     assert service.spec.task.container.env == ("A=1", "B=3", "HOME=/home/ann")
+
+
+@pytest.mark.parametrize("words", ["--help", "version", "swarm --help"])
+def test_an_output_that_takes_nothing_is_a_sentence(words: str) -> None:
+    command = f"{shlex.join([sys.executable, '-c', 'from swarmpy.cli.main import main; main()'])} {words}"
+    ended = subprocess.run(["sh", "-c", f"exec {command} >/dev/full"], stderr=subprocess.PIPE, text=True, check=False)
+    assert (ended.stderr, ended.returncode) == (
+        "Error: cannot write the output: no space left on device; a change that was asked for may have been made\n",
+        1,
+    )
+
+
+def test_an_output_that_is_closed_is_no_news() -> None:
+    command = shlex.join([sys.executable, "-c", "from swarmpy.cli.main import main; main()", "version"])
+    ended = subprocess.run(["sh", "-c", f"exec {command} >&-"], stderr=subprocess.PIPE, text=True, check=False)
+    assert (ended.stderr, ended.returncode) == ("", 0)
+
+
+def test_a_file_that_cannot_be_opened_is_not_taken_for_the_output(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*args: Any, **kwargs: Any) -> None:
+        raise OSError(28, "No space left on device", "/some/file")
+
+    monkeypatch.setattr(entry.cli, "main", broken)
+    session = make_session(io.StringIO())
+    assert entry.run(["version"], session) == 1
+    assert "this is a bug" in session.err.getvalue()  # type: ignore[attr-defined]  # a StringIO here

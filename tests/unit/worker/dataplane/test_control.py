@@ -13,6 +13,7 @@ import pytest
 
 from swarmpy.errors import Code, SwarmError
 from swarmpy.model.endpoints import ENCODER, EndpointsUpdate
+from tests.support.clock import settle
 from tests.support.dataplane import service
 from worker.dataplane.client import DataPlaneClient, Event
 from worker.dataplane.control import ControlServer
@@ -236,3 +237,67 @@ async def test_a_data_plane_that_is_silent_is_given_up(tmp_path: Path) -> None:
             await DataPlaneClient.connect(path, node_id="n", cluster_id="c", timeout_s=0.05)
         assert caught.value.code is Code.UNAVAILABLE
         await asyncio.wait_for(gone.wait(), DEADLINE_S)
+
+
+async def test_for_a_worker_that_does_not_read_only_the_newest_state_is_kept() -> None:
+    async with served() as it:
+        client = await it.connect()
+        long = PortProblem(transport="tcp", address="127.0.0.2", port=80, message="x" * 100_000)
+        for _ in range(100):  # 10 MB, of which nearly all must be dropped
+            it.server.tell(long)
+        it.plane.busy = ("t1",)
+        it.server.busy_changed()
+        await settle()
+        dropped = Applied(revision=0, busy=("t1",))
+        kept: list[Event] = []
+        async with contextlib.aclosing(client.events()) as events:
+            while dropped not in kept:
+                kept.append(await anext(events))
+        assert kept.count(long) < 50
+        assert kept[-3:] == [it.plane.hello(), PROBLEM, dropped]
+        await client.close()
+
+
+async def test_counters_that_do_not_come_are_given_up_and_their_late_answer_is_no_other_s() -> None:
+    async with served() as it:
+        client = await it.connect()
+        with pytest.raises(SwarmError, match=r"no counters within 0 s") as caught:
+            await client.counters(timeout_s=0.0)
+        assert caught.value.code is Code.DEADLINE_EXCEEDED
+        async with asyncio.TaskGroup() as tasks:
+            reading = tasks.create_task(take(client, 3))
+            assert (await client.counters()).dns == {"noerror": 9}
+            it.server.tell(PortCleared(transport="tcp", address="127.0.0.2", port=80))
+        assert reading.result()[:2] == [PROBLEM, Applied(revision=0)]
+        await client.close()
+
+
+async def failing(client: DataPlaneClient) -> Code:
+    with pytest.raises(SwarmError, match="connect again") as caught:
+        await client.counters()
+    return caught.value.code
+
+
+async def test_who_waits_for_counters_hears_that_the_data_plane_is_gone(tmp_path: Path) -> None:
+    asked = asyncio.Event()
+
+    async def dying(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read(1024)
+        writer.write(encode(FakePlane().hello()))
+        await reader.read(1024)  # the question
+        asked.set()
+        writer.close()
+
+    async with await asyncio.start_unix_server(dying, tmp_path / "s"), asyncio.timeout(DEADLINE_S):
+        client = await DataPlaneClient.connect(tmp_path / "s", node_id="n", cluster_id="c")
+        async with asyncio.TaskGroup() as tasks:
+            asking = tasks.create_task(failing(client))
+            await asked.wait()
+            assert [event async for event in client.events()] == []
+        assert asking.result() is Code.UNAVAILABLE
+        await client.close()
+
+
+async def test_a_place_that_cannot_be_listened_at_is_named(tmp_path: Path) -> None:
+    with pytest.raises(SwarmError, match=r"cannot listen on .*/none/dataplane\.sock.*check the owner"):
+        await ControlServer().start(tmp_path / "none" / "dataplane.sock", FakePlane())

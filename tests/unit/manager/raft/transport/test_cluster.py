@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from dataclasses import replace
+from typing import Any
 
 import grpc
 import grpc.aio
@@ -188,7 +189,7 @@ async def test_a_leader_that_is_removed_steps_down() -> None:
 async def stream(running: RaftCluster, channel: grpc.aio.Channel, hello: pb.RaftHello) -> str:
     """Open a stream with this hello; return why it was refused."""
     async with channel:
-        call = channel.stream_stream("/swarmpy.api.v1.Raft/Stream")()
+        call: Any = channel.stream_stream("/swarmpy.api.v1.Raft/Stream")()
         with pytest.raises(grpc.aio.AioRpcError) as caught:
             await call.write(pb.RaftBatch(hello=hello).SerializeToString())
             await call.read()

@@ -1,4 +1,4 @@
-"""Who may speak: the right cluster, the right member, a protocol in common, and the certificate of who it says it is."""
+"""Who may speak: the right cluster and member, a protocol in common, and the certificate of who it says it is."""
 
 from __future__ import annotations
 

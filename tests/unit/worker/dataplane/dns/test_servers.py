@@ -1,4 +1,4 @@
-"""The DNS server on real sockets: transports, limits, and which asker gets what."""
+"""The DNS server's ports, and over UDP which asker gets what."""
 
 from __future__ import annotations
 
@@ -10,41 +10,15 @@ from collections.abc import AsyncIterator, Callable, Iterator
 import dnslib
 import pytest
 
-from swarmpy.model.endpoints import EndpointsUpdate
 from tests.support.clock import FakeClock, settle
-from tests.support.dataplane import FakeSockets, service, task
-from worker.dataplane.dns import tcp
-from worker.dataplane.dns.answers import TCP_BYTES, UDP_BYTES, Responder
+from tests.support.dataplane import FakeSockets
+from tests.support.dns import a_zone, query
+from worker.dataplane.dns.answers import UDP_BYTES, Responder
 from worker.dataplane.dns.server import DnsServer
-from worker.dataplane.dns.tcp import Connection, TcpServer
 from worker.dataplane.dns.udp import BURST, UdpServer
-from worker.dataplane.dns.zone import Zone
-from worker.dataplane.endpoints import EndpointTable
-from worker.dataplane.sockets import Port, bind_socket
+from worker.dataplane.sockets import Port
 
 DEADLINE_S = 5.0
-
-
-def a_zone() -> Zone:
-    table = EndpointTable()
-    zone = Zone(table, server_address="127.0.0.1")
-    zone.vip_prefix = "127.93"
-    change = table.apply(
-        EndpointsUpdate(
-            revision=1, services=(service("web", vip=5),), backends=(task("t1", "web", address="10.9.8.7"),)
-        )
-    )
-    assert change is not None
-    zone.apply(change)
-    return zone
-
-
-def query(number: int = 7) -> bytes:
-    return bytes(dnslib.DNSRecord(dnslib.DNSHeader(id=number), q=dnslib.DNSQuestion("web.swarm")).pack())
-
-
-def framed(message: bytes) -> bytes:
-    return len(message).to_bytes(2, "big") + message
 
 
 class Events:
@@ -98,9 +72,9 @@ async def ask_udp(port: int) -> dnslib.DNSRecord:
     loop = asyncio.get_running_loop()
     with socket.socket(type=socket.SOCK_DGRAM) as sock:
         sock.setblocking(False)
-        sock.bind(("127.0.0.1", 0))
+        sock.connect(("127.0.0.1", port))
+        sock.send(query())
         async with asyncio.timeout(DEADLINE_S):
-            await loop.sock_sendto(sock, query(), ("127.0.0.1", port))
             return dnslib.DNSRecord.parse(await loop.sock_recv(sock, 4096))
 
 
@@ -125,149 +99,6 @@ async def test_a_port_that_cannot_be_had_is_tried_again(sockets: FakeSockets) ->
         sockets.failing.clear()
         await clock.advance(15.0)
         assert events.said[1:] == ["cleared 53", "bound"]
-
-
-class Fixture:
-    """A TcpServer on a free port, and clients of it."""
-
-    def __init__(self, clock: FakeClock, most: int) -> None:
-        zone = a_zone()
-        near, far = (Responder(zone, local=local, max_bytes=TCP_BYTES, cache_bytes=1 << 20) for local in (True, False))
-        self.server = TcpServer(clock=clock, near=near, far=far, max_connections=most)
-        self.sock = bind_socket(Port("tcp", "127.0.0.1", 0))
-        self.port: int = self.sock.getsockname()[1]
-
-    async def connect(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-        return await asyncio.open_connection("127.0.0.1", self.port)
-
-
-@contextlib.asynccontextmanager
-async def tcp_server(clock: FakeClock, *, most: int = 4) -> AsyncIterator[Fixture]:
-    fixture = Fixture(clock, most)
-    await fixture.server.start(fixture.sock)
-    async with asyncio.timeout(DEADLINE_S), asyncio.TaskGroup() as tasks:
-        sweeping = tasks.create_task(fixture.server.sweep())
-        try:
-            yield fixture
-        finally:
-            sweeping.cancel()
-            await fixture.server.close()
-
-
-async def answers(reader: asyncio.StreamReader, count: int) -> list[dnslib.DNSRecord]:
-    got = []
-    for _ in range(count):
-        size = int.from_bytes(await reader.readexactly(2), "big")
-        got.append(dnslib.DNSRecord.parse(await reader.readexactly(size)))
-    return got
-
-
-async def test_pipelined_queries_cut_anywhere_are_answered_in_order() -> None:
-    async with tcp_server(FakeClock()) as fixture:
-        reader, writer = await fixture.connect()
-        stream = b"".join(framed(query(number)) for number in range(1, 301))
-        writer.write(stream[:100])
-        await writer.drain()
-        (first,) = await answers(reader, 1)
-        writer.write(stream[100:-3])
-        got = [first, *await answers(reader, 298)]
-        writer.write(stream[-3:])
-        got += await answers(reader, 1)
-        assert [answer.header.id for answer in got] == list(range(1, 301))
-        assert {str(answer.rr[0].rdata) for answer in got} == {"127.93.0.5"}
-        writer.close()
-        await writer.wait_closed()
-
-
-async def test_nonsense_ends_the_connection() -> None:
-    async with tcp_server(FakeClock()) as fixture:
-        reader, writer = await fixture.connect()
-        writer.write(framed(query()) + framed(b"\x01"))
-        assert len(await reader.read()) > 30
-        writer.close()
-        await writer.wait_closed()
-
-
-async def test_a_silent_connection_is_closed_and_a_talking_one_is_not() -> None:
-    clock = FakeClock()
-    async with tcp_server(clock) as fixture:
-        silent, silent_writer = await fixture.connect()
-        talking, writer = await fixture.connect()
-        for _ in range(3):
-            writer.write(framed(query()))
-            await answers(talking, 1)
-            await clock.advance(tcp.IDLE_S / 2)
-        assert await silent.read() == b""
-        writer.write(framed(query()))
-        await answers(talking, 1)
-        for each in (writer, silent_writer):
-            each.close()
-            await each.wait_closed()
-
-
-async def test_over_the_limit_the_longest_silent_connection_makes_room() -> None:
-    async with tcp_server(FakeClock(), most=2) as fixture:
-        clients = []
-        for _ in range(3):
-            reader, writer = await fixture.connect()
-            clients.append((reader, writer))
-            writer.write(framed(query()))
-            await answers(reader, 1)
-        assert await clients[0][0].read() == b""
-        assert fixture.server.connections == 2
-        for _, writer in clients:
-            writer.close()
-            await writer.wait_closed()
-
-
-class FakeTransport(asyncio.Transport):
-    """Takes what is written, and remembers whether the other side may send."""
-
-    def __init__(self) -> None:
-        super().__init__({"peername": ("127.0.0.1", 1)})
-        self.written: list[bytes] = []
-        self._reading = True
-        self.aborted = False
-
-    def write(self, data: bytes | bytearray | memoryview) -> None:
-        self.written.append(bytes(data))
-
-    def pause_reading(self) -> None:
-        self._reading = False
-
-    def resume_reading(self) -> None:
-        self._reading = True
-
-    def is_reading(self) -> bool:
-        return self._reading
-
-    def is_closing(self) -> bool:
-        return self.aborted
-
-    def abort(self) -> None:
-        self.aborted = True
-
-
-async def test_a_client_that_does_not_read_is_not_read_from() -> None:
-    responder = Responder(a_zone(), local=True, max_bytes=TCP_BYTES, cache_bytes=1 << 20)
-    seen: list[Connection] = []
-    connection = Connection(lambda _: responder, seen.append, lambda _, __: None)
-    transport = FakeTransport()
-    connection.connection_made(transport)
-    connection.pause_writing()
-    connection.data_received(framed(query()) * 200)
-    assert not transport.is_reading()
-    assert not transport.written
-    connection.resume_writing()
-    assert 0 < len(transport.written) < 200, "one client may not have the loop for itself"
-    assert not transport.is_reading(), "the rest must be answered before more is read"
-    await settle()
-    assert len(transport.written) == 200
-    assert transport.is_reading()
-    connection.pause_writing()
-    connection.close()
-    assert transport.aborted
-    connection.connection_lost(None)
 
 
 class FakeDatagrams(socket.socket):

@@ -162,24 +162,22 @@ def test_a_reset_met_while_sending_what_is_pending_is_told(ends: Ends) -> None:
     assert ends.b.pending == b""
 
 
-def test_connections_opened_within_a_turn_are_served_in_it(ends: Ends) -> None:
-    """A socket closed in one batch and its descriptor taken again must not mix up events."""
+def test_what_arrives_within_a_turn_is_served_in_it(ends: Ends) -> None:
     ends.reactor.add(ends.a.sock, ends.a)
     ends.reactor.add(ends.b.sock, ends.b)
     answered = []
 
     class Answering:
         def on_events(self, events: int) -> None:
-            answered.append(near.recv(10))
-            ends.far_a.sendall(b"next")  # its edge comes while this turn lasts
+            if events & READABLE:
+                answered.append(near.recv(10))
+                ends.far_a.sendall(b"next")  # its edge comes while this turn lasts
 
         def crash(self) -> None:
             raise AssertionError
 
     far, near = tcp_pair()
     ends.reactor.add(near, Answering())
-    ends.reactor._ready()
-    answered.clear()
     far.sendall(b"x")
     ends.reactor._ready()
     assert (answered, ends.far_b.recv(10)) == ([b"x"], b"next")
