@@ -183,8 +183,14 @@ class Relay(grpc.aio.ServerInterceptor):
         return call
 
     async def _be_current(self, metadata: dict[str, Any]) -> None:
-        if STALE_KEY not in metadata:
+        if STALE_KEY in metadata:
+            return
+        try:
             await self._calls.consensus.read_barrier()
+        except SwarmError as error:
+            if error.code is not Code.UNAVAILABLE:
+                raise
+            raise SwarmError(error.code, f"{error.message}, or see what this manager has with --stale") from error
 
     async def _relayed_stream(
         self, method: str, request: Any, context: Any, metadata: dict[str, Any]

@@ -11,6 +11,7 @@ import structlog
 
 from manager.membership.group import Group, active_of, members_of
 from manager.membership.plan import (
+    Admit,
     HandOver,
     Promote,
     Remove,
@@ -109,6 +110,9 @@ class Members:
                 log.info("lead_handed_over", reason="this manager is to be a worker")
                 await self._try(self._group.transfer)
                 return False
+            case Admit():
+                log.info("member_admitted", member=step.member_id)
+                return await self._try(lambda: self._change(ConfChangeKind.ADD_LEARNER, step.member_id))
             case Promote():
                 log.info("member_promoted", member=step.member_id)
                 return await self._try(lambda: self._change(ConfChangeKind.ADD_VOTER, step.member_id))

@@ -19,6 +19,13 @@ CAUGHT_UP_ENTRIES: Final = 100
 
 
 @dataclass(frozen=True)
+class Admit:
+    """Take in, as a learner, whoever was given his place by a leader that then lost the lead."""
+
+    member_id: int
+
+
+@dataclass(frozen=True)
 class Promote:
     """Give a learner its vote."""
 
@@ -46,7 +53,7 @@ class Stuck:
     reason: str
 
 
-Step: TypeAlias = Promote | Remove | HandOver | Stuck
+Step: TypeAlias = Admit | Promote | Remove | HandOver | Stuck
 
 
 def next_step(nodes: Iterable[Node], status: Status) -> Step | None:
@@ -58,6 +65,9 @@ def next_step(nodes: Iterable[Node], status: Status) -> Step | None:
     if status.conf.voters_outgoing:
         return None  # a change is under way
     by_member = {node.manager.raft_id: node for node in nodes if node.manager is not None}
+    for member_id in sorted(by_member.keys() - members_of(status.conf)):
+        if not _why_out(by_member[member_id]):
+            return Admit(member_id)
     peers = {peer.member_id: peer for peer in status.peers}
     for member_id in status.conf.learners:
         reason = _why_out(by_member.get(member_id))
@@ -89,7 +99,10 @@ def _why_out(node: Node | None) -> str:
 
 
 def rows_in_step(nodes: Iterable[Node], status: Status) -> list[Node]:
-    """Return the rows that say something else of their manager than Raft does, as they should be."""
+    """Return the rows that say something else of their manager than Raft does, as they should be.
+
+    One that is to be a manager and is no member yet is about to be admitted.
+    """
     members, learners = members_of(status.conf), frozenset(status.conf.learners)
     active = active_of(status)
     changed: list[Node] = []
@@ -97,7 +110,7 @@ def rows_in_step(nodes: Iterable[Node], status: Status) -> list[Node]:
         if node.manager is None:
             continue
         member_id = node.manager.raft_id
-        manager = None
+        manager = None if _why_out(node) else node.manager
         if member_id in members:
             manager = msgspec.structs.replace(
                 node.manager,

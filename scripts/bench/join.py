@@ -13,6 +13,7 @@ import argparse
 import asyncio
 import functools
 import random
+import shutil
 import sys
 import time
 from collections.abc import AsyncIterator, Sequence
@@ -136,19 +137,20 @@ async def join_once(cluster: Cluster, client: Client) -> Round:
 
 
 async def take_away(cluster: Cluster, client: Client, node: Node) -> None:
-    """Stop a node and forget it."""
+    """Stop a node and forget it: the next one has its name."""
     row = await row_of(client, node)
     await node.close()
     node.terminate()
     await asyncio.to_thread(node.stopped)
     cluster.nodes.remove(node)
+    shutil.rmtree(node.state_dir)
     await client.nodes.remove(row.id, force=True)
 
 
 async def rounds_of(rounds: int, entries: int) -> tuple[list[Round], int]:
     async with Cluster() as cluster:
         first = cluster.manager
-        cluster_row = await first.client.cluster.get()
+        cluster_row = (await first.client.cluster.get()).cluster
         spec = msgspec.structs.replace(cluster_row.spec, snapshot_interval=NO_SNAPSHOTS)
         await first.client.cluster.update(cluster_row, spec)
         await first.close()

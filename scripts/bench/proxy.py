@@ -2,7 +2,9 @@
 
 Both balance two nginx listeners on loopback and are loaded in turn, several rounds; HAProxy runs one thread in mode
 tcp. With two or more processors each proxy has one to itself and the load the others. The last lines are one JSON
-object a bench, with the medians. Run it with `python scripts/bench/proxy.py`; needs wrk, nginx and haproxy.
+object a bench, with the medians; where other work shares the machine, `cpu_ratio` (HAProxy's processor time for each
+request, divided by ours) says more than the rates. Run it with `python scripts/bench/proxy.py`; needs wrk, nginx and
+haproxy.
 """
 
 from __future__ import annotations
@@ -179,6 +181,9 @@ def summary(bench: str, samples: dict[str, list[Sample]]) -> dict[str, object]:
     for name, found in (("ours", ours), ("peer", peer)):
         result[f"{name}_p99_us"] = round(statistics.median(sample.p99_us for sample in found))
         result[f"{name}_cpu_us"] = round(statistics.median(sample.cpu_us for sample in found), 1)
+    result["cpu_ratio"] = round(
+        statistics.median(sample.cpu_us for sample in peer) / statistics.median(sample.cpu_us for sample in ours), 3
+    )
     if "ours http" in samples:
         result["ours_http"] = round(statistics.median(sample.rate for sample in samples["ours http"]))
     return result

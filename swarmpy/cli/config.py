@@ -109,7 +109,8 @@ def _read(file: str, session: Session) -> bytes:
     """Return the data, one byte more than is allowed at most: what follows need not be read."""
     try:
         if file == "-":
-            return session.stdin().buffer.read(MAX_CONFIG_BYTES + 1)
+            standard_input = session.stdin()
+            return standard_input.buffer.read(MAX_CONFIG_BYTES + 1)
         with Path(file).open("rb") as source:
             data = source.read(MAX_CONFIG_BYTES + 1)
     except OSError as error:

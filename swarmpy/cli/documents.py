@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from swarmpy.cli.human import timestamp
 from swarmpy.model.endpoints import ServicePort
@@ -22,6 +22,9 @@ from swarmpy.model.spec import (
 from swarmpy.model.states import ModeKind, Runtime, UpdateState, word
 from swarmpy.model.task import Task
 from swarmpy.notation.ports import protocol_word
+
+if TYPE_CHECKING:
+    from swarmpy.client import ConsensusMember
 
 Document = dict[str, Any]
 
@@ -93,8 +96,8 @@ def task_document(task: Task) -> Document:
     }
 
 
-def node_document(node: Node) -> Document:
-    """Return a node as `node inspect` shows it."""
+def node_document(node: Node, member: ConsensusMember | None = None) -> Document:
+    """Return a node as `node inspect` shows it; `member` is what the managers' leader knows of a manager."""
     described = node.description
     document: Document = {
         "ID": node.id,
@@ -126,8 +129,17 @@ def node_document(node: Node) -> Document:
             "Leader": node.manager.leader,
             "Reachability": "reachable" if node.manager.reachable else "unreachable",
             "Addr": node.manager.addr,
+            "Learner": node.manager.learner,
+            **_progress(member),
         }
     return document
+
+
+def _progress(member: ConsensusMember | None) -> Document:
+    """Return how far a manager is; nothing where its leader is not known to know."""
+    if member is None or not member.state:
+        return {}
+    return {"Lag": member.lag, "LastContact": member.last_contact_s}
 
 
 def in_order(pairs: Mapping[str, Any]) -> Document:

@@ -22,7 +22,7 @@ from swarmpy.notation.choices import parse_choice
 from swarmpy.notation.pairs import parse_labels
 
 if TYPE_CHECKING:
-    from swarmpy.client import Client, NodeFilter
+    from swarmpy.client import Client, ConsensusMember, NodeFilter
 
 FILTERS = ("id", "name", "node.label", "role", "availability")
 COLUMNS = {
@@ -84,14 +84,18 @@ def ps(session: Session, /, refs: Sequence[str], **view: Any) -> None:
 def inspect(session: Session, refs: Sequence[str], pretty: bool, format_: str) -> None:
     """Show nodes in detail."""
 
-    async def work(client: Client) -> list[Node]:
-        return [await _get(client, ref) for ref in refs]
+    async def work(client: Client) -> list[tuple[Node, ConsensusMember | None]]:
+        nodes = [await _get(client, ref) for ref in refs]
+        members: dict[str, ConsensusMember] = {}
+        if any(one.manager is not None for one in nodes):
+            members = {member.node_id: member for member in (await client.cluster.consensus()).members}
+        return [(one, members.get(one.id)) for one in nodes]
 
-    nodes = session.run(work)
+    found = session.run(work)
     if pretty:
-        session.echo("\n\n".join(pretty_node(one) for one in nodes))
+        session.echo("\n\n".join(pretty_node(*one) for one in found))
     else:
-        show_objects(session, [node_document(one) for one in nodes], format_=format_)
+        show_objects(session, [node_document(*one) for one in found], format_=format_)
 
 
 @node.command()

@@ -12,11 +12,19 @@ from typing import TYPE_CHECKING, Any, TextIO, TypeVar
 
 import click
 
+from swarmpy.errors import invalid
+
 if TYPE_CHECKING:
     from swarmpy.client import Client
     from swarmpy.clock import Clock
 
 T = TypeVar("T")
+
+
+def _standard_input() -> TextIO:
+    if sys.stdin is None:
+        raise invalid("standard input is closed, so there is nothing to read from it: name a file")
+    return sys.stdin
 
 
 @dataclass(frozen=True)
@@ -40,7 +48,7 @@ class Session:
     stale: bool = False
     clock: Clock | None = None
     now: Callable[[], float] = field(default=time.time)
-    stdin: Callable[[], TextIO] = field(default=lambda: sys.stdin)
+    stdin: Callable[[], TextIO] = field(default=_standard_input)
 
     @classmethod
     def of_process(cls) -> Session:

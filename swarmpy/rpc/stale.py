@@ -28,4 +28,6 @@ class _StaleStream(grpc.aio.UnaryStreamClientInterceptor):
 
 def _marked(details: grpc.aio.ClientCallDetails) -> grpc.aio.ClientCallDetails:
     metadata = grpc.aio.Metadata(*(details.metadata or ()), (STALE_KEY, "1"))
-    return details._replace(metadata=metadata)
+    return grpc.aio.ClientCallDetails(
+        details.method, details.timeout, metadata, details.credentials, details.wait_for_ready
+    )

@@ -16,6 +16,7 @@ from swarmpy.api.v1 import control_pb2 as pb
 from swarmpy.api.v1 import node_pb2, types_pb2
 from swarmpy.errors import Code, InvalidSpecError, SwarmError, invalid, not_found
 from swarmpy.model.cluster import Cluster, JoinTokens
+from swarmpy.model.config import Config
 from swarmpy.model.endpoints import HostPort, ServicePort
 from swarmpy.model.node import ManagerStatus, Node, NodeDescription, NodeSpec, Platform
 from swarmpy.model.service import Endpoint, Service, ServiceVersion, UpdateStatus, version_id
@@ -73,6 +74,36 @@ class FakeCluster:
         self.output: list[pb.LogLine] = []
         self.warnings: list[str] = []
         self.touched: set[str] = set()
+        self.stale_reads: list[str] = []
+        self.configs: dict[str, Config] = {}
+        self.consensus = pb.GetConsensusResponse(
+            node_id=fake_id("node", 1),
+            member_id=1,
+            role="leader",
+            term=3,
+            leader_id=1,
+            leader_addr="127.0.0.1:2377",
+            first_index=1,
+            last_index=42,
+            commit_index=42,
+            applied_index=42,
+            log_bytes=9_000,
+            log_segments=1,
+            feature_level=2,
+            members=[
+                pb.ConsensusMember(
+                    member_id=1,
+                    node_id=fake_id("node", 1),
+                    hostname="n1",
+                    addr="127.0.0.1:2377",
+                    voter=True,
+                    leader=True,
+                    active=True,
+                    state="replicate",
+                    match=42,
+                )
+            ],
+        )
         self.snapshot = b""
         self.add_node("n1", manager=ManagerStatus(raft_id=1, addr="127.0.0.1:2377", leader=True, reachable=True))
         self.here = fake_id("node", 1)
@@ -87,6 +118,17 @@ class FakeCluster:
             dns_addr="127.0.0.1:5354",
         )
         fill(self.info.description, self.nodes[self.here].description)
+
+    def add_manager(self, name: str, *, voter: bool = True, **told: Any) -> Node:
+        """Add a manager that follows the first one; `told` is what the leader knows of its member."""
+        member_id = len(self.nodes) + 1
+        addr = f"127.0.0.{member_id}:2377"
+        active = told.setdefault("active", True)
+        node = self.add_node(
+            name, manager=ManagerStatus(raft_id=member_id, addr=addr, reachable=active, learner=not voter)
+        )
+        self.consensus.members.add(member_id=member_id, node_id=node.id, hostname=name, addr=addr, voter=voter, **told)
+        return node
 
     def add_node(self, name: str, *, manager: ManagerStatus | None = None, state: NodeState = NodeState.READY) -> Node:
         node = Node(
@@ -110,7 +152,7 @@ class FakeCluster:
         self.put(node)
         return self.nodes[node.id]
 
-    def put(self, thing: Service | Task | Node | Cluster, *, removed: bool = False) -> Any:
+    def put(self, thing: Service | Task | Node | Cluster | Config, *, removed: bool = False) -> Any:
         """Write one object (or remove it) as a revision of its own, and return it as written."""
         with self.changed:
             self.revision += 1
@@ -126,6 +168,9 @@ class FakeCluster:
                 case Node():
                     table = self.nodes
                     fill(change.node, thing)
+                case Config():
+                    table = self.configs
+                    fill(change.config, thing)
                 case Cluster():
                     table = {}
                     self.cluster = thing

@@ -17,14 +17,17 @@ from swarmpy.api.v1 import control_pb2 as pb
 from swarmpy.api.v1 import node_pb2, types_pb2
 from swarmpy.api.v1.control_pb2_grpc import ControlServicer, add_ControlServicer_to_server
 from swarmpy.api.v1.node_pb2_grpc import LocalNodeServicer, add_LocalNodeServicer_to_server
-from swarmpy.errors import Code, SwarmError, precondition
+from swarmpy.errors import Code, InvalidSpecError, SwarmError, precondition
 from swarmpy.model.cluster import ClusterSpec
+from swarmpy.model.config import Config, ConfigSpec
 from swarmpy.model.node import NodeSpec
 from swarmpy.model.spec import ServiceSpec
 from swarmpy.model.states import NodeRole, NodeState, TaskState
+from swarmpy.model.validate import validate_config_spec
+from swarmpy.rpc.stale import STALE_KEY
 from swarmpy.rpc.status import STATUS, to_metadata
 from swarmpy.wire.convert import fill, from_proto
-from tests.support.control import FakeCluster
+from tests.support.control import NOW, FakeCluster, fake_id
 
 
 class FakeServer:
@@ -71,6 +74,8 @@ class _Boundary(grpc.ServerInterceptor):
 
         def call(request: Any, context: Any) -> Any:
             self._cluster.calls.append((method, request))
+            if STALE_KEY in dict(context.invocation_metadata()):
+                self._cluster.stale_reads.append(method)
             try:
                 if self._cluster.failures and method != "Info":
                     raise self._cluster.failures.pop(0)
@@ -219,6 +224,46 @@ class _Control(ControlServicer):
     def Logs(self, request: Any, context: Any) -> Iterator[Any]:
         yield pb.LogsResponse(lines=self._cluster.output[-request.tail :] if request.tail else self._cluster.output)
 
+    def GetConsensus(self, request: Any, context: Any) -> Any:
+        return self._cluster.consensus
+
+    def CreateConfig(self, request: Any, context: Any) -> Any:
+        spec = from_proto(request.spec, ConfigSpec)
+        if problems := validate_config_spec(spec):
+            raise InvalidSpecError(problems)
+        if any(config.spec.name == spec.name for config in self._cluster.configs.values()):
+            raise SwarmError(Code.ALREADY_EXISTS, f"config {spec.name} exists already: choose another name")
+        number = len(self._cluster.configs) + 1
+        config = Config(id=fake_id("config", number), spec=spec, created_at=NOW, updated_at=NOW)
+        answer = pb.CreateConfigResponse()
+        fill(answer.config, _without_data(self._cluster.put(config)))
+        return answer
+
+    def GetConfig(self, request: Any, context: Any) -> Any:
+        answer = pb.GetConfigResponse()
+        fill(answer.config, self._cluster.find(self._cluster.configs, request.ref, "config"))
+        return answer
+
+    def ListConfigs(self, request: Any, context: Any) -> Any:
+        wanted = request.filter
+        configs = [
+            config
+            for config in self._cluster.configs.values()
+            if _prefixed(config.id, wanted.ids)
+            and _prefixed(config.spec.name, wanted.names)
+            and _labelled(config.spec.labels, wanted.labels)
+        ]
+        page, token = self._page(configs, request.page)
+        answer = pb.ListConfigsResponse(next_page=token, revision=self._cluster.revision)
+        for config in page:
+            fill(answer.configs.add(), _without_data(config))
+        return answer
+
+    def RemoveConfig(self, request: Any, context: Any) -> Any:
+        config = self._cluster.find(self._cluster.configs, request.ref, "config")
+        self._cluster.put(config, removed=True)
+        return pb.RemoveConfigResponse(config_id=config.id)
+
     def SaveSnapshot(self, request: Any, context: Any) -> Iterator[Any]:
         for start in range(0, len(self._cluster.snapshot), 100):
             yield pb.SaveSnapshotResponse(chunk=self._cluster.snapshot[start : start + 100])
@@ -276,6 +321,10 @@ class _Local(LocalNodeServicer):
         if self._cluster.info.role == types_pb2.NODE_ROLE_MANAGER and not request.force:
             raise precondition("this node is a manager: its leaving may cost the quorum; use --force to leave anyway")
         return node_pb2.LeaveResponse()
+
+
+def _without_data(config: Config) -> Config:
+    return msgspec.structs.replace(config, spec=msgspec.structs.replace(config.spec, data=b""))
 
 
 def _prefixed(text: str, prefixes: Iterable[str]) -> bool:

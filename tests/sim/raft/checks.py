@@ -12,7 +12,7 @@ from typing import Final, TypeAlias
 
 import msgspec
 
-from manager.raft.types import ConfState, Entry, EntryKind, Message, MessageKind, Role
+from manager.raft.types import Commit, ConfState, Entry, EntryKind, Message, MessageKind, Role
 from manager.store import codec
 from tests.sim.raft.shadow import Shadow, ViolationError
 
@@ -53,6 +53,7 @@ class Checks:
         self._states: dict[int, tuple[int, bytes]] = {}
         self._snapshots: dict[int, bytes] = {}
         self._requests: dict[str, int] = {}
+        self._known_at_election: dict[int, int] = {}
 
     # What is stored
 
@@ -154,6 +155,7 @@ class Checks:
     def _elected(self, member_id: int, term: int, conf: ConfState, term_of: TermOf) -> None:
         """Election safety and leader completeness."""
         other = self.leaders.setdefault(term, member_id)
+        self._known_at_election[term] = self.commit_max
         if other != member_id:
             raise _violation("election safety", f"members {other} and {member_id} both lead in term {term}")
         for voters in (conf.voters, conf.voters_outgoing):
@@ -246,6 +248,19 @@ class Checks:
             if request and self._requests.setdefault(request, index) != index:
                 where = f"{self._requests[request]} and {index}"
                 raise _violation("one effect", f"request {request} came into force at entries {where}")
+
+    def acknowledged(self, member_id: int, place: object) -> None:
+        """What is said to be made is committed there."""
+        known = self._committed.get(place.index) if isinstance(place, Commit) else None
+        if known is None or not isinstance(place, Commit) or known.term != place.term:
+            raise _violation("acknowledged", f"member {member_id} says that {place} was made, which is not committed")
+
+    def told_to_lead(self, member_id: int, term: int, applied: int) -> None:
+        """Who is told that it leads has applied all that was committed before it was elected."""
+        if self.leaders.get(term) != member_id or applied < self._known_at_election[term]:
+            known = self._known_at_election.get(term)
+            sentence = f"member {member_id} is told to lead in term {term} at {applied}; {known} was committed before"
+            raise _violation("leaders know all", sentence)
 
     def read_served(self, member_id: int, floor: int, applied: int) -> None:
         """A read sees all that anybody knew to be committed when it began."""

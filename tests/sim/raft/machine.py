@@ -48,7 +48,9 @@ class Machine:
         """See `manager.store.proposer.Proposer`."""
         waiter = self._run.new_waiter()
         self._run.post_proposal(data, waiter)
-        return await waiter
+        place: object = await waiter
+        self._world.checks.acknowledged(self._run.member_id, place)
+        return place
 
     # What the node delivers
 
@@ -105,6 +107,9 @@ class Machine:
             _settle(waiter, value)
         if delivery.last_index:
             self._run.applied(delivery.last_index)
+        told = delivery.leadership
+        if told is not None and told.is_leader:
+            checks.told_to_lead(self._run.member_id, told.term, self.applied)
 
     def _check_state(self) -> None:
         state = self.store._state

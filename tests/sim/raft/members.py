@@ -8,6 +8,7 @@ from typing import Final
 
 from manager.raft.types import ConfChange, ConfChangeKind, ConfState, MemberChange, Transition
 from swarmpy.errors import SwarmError
+from tests.sim.raft.checks import normal
 from tests.sim.raft.cluster import Cluster
 from tests.sim.raft.host import Fate
 from tests.sim.raft.loop import end
@@ -117,10 +118,24 @@ class Operator:
     def _later_away(self, member_id: int) -> None:
         def away() -> None:
             host = self._cluster.hosts[member_id]
-            if host.fate is Fate.SERVES and member_id not in members_of(self._cluster.checks.last_conf):
+            if host.fate is not Fate.SERVES or member_id in members_of(self._cluster.checks.last_conf):
+                return
+            if self._is_known():
                 host.take_away()
+            else:
+                self._later_away(member_id)
 
         self._cluster.timeline.after(self._rng.choice((10_000, 1_000_000, 8_000_000)), away)
+
+    def _is_known(self) -> bool:
+        """Return whether a majority of the voters have applied the last change.
+
+        Until then they need the votes of those that it removed. (The manager's own loop makes sure of it by a
+        write: that commits behind the change, and only then is a member let go.)
+        """
+        conf = self._cluster.checks.last_conf
+        know = [run.member_id for run in self._cluster.running() if normal(run.node._core.conf) == conf]
+        return majority(conf.voters, frozenset(conf.voters) - frozenset(know))
 
     def _leader(self) -> Run | None:
         host = self._cluster.hosts.get(self._cluster.leader_id)

@@ -103,6 +103,15 @@ async def test_the_same_request_again_gives_the_same_place() -> None:
         assert r.group.changes[0] == (ADD_LEARNER, 2)
 
 
+async def test_a_place_that_was_given_by_a_leader_that_was_lost_is_good() -> None:
+    async with room() as r:
+        given = ManagerStatus(raft_id=2, addr="m2:2377", learner=True, feature_level=2)
+        await r.change("m2", lambda node: msgspec.structs.replace(node, manager=given))
+        await r.settle()
+        assert r.group.changes == [(ADD_LEARNER, 2), (ADD_VOTER, 2)]
+        assert r.manager("m2").reachable
+
+
 async def test_a_manager_without_its_log_comes_back_as_somebody_else() -> None:
     async with room() as r:
         await r.join("m2")

@@ -9,6 +9,7 @@ import pytest
 
 from manager.membership.group import may_do_without, why_not_without
 from manager.membership.plan import (
+    Admit,
     HandOver,
     Promote,
     Remove,
@@ -91,6 +92,10 @@ ALL = (manager(1), manager(2), manager(3))
     ("nodes", "status", "step"),
     [
         pytest.param(ALL, group(), None, id="all as it should be"),
+        pytest.param(ALL, group((1, 2)), Admit(3), id="who was given a place by a leader that was lost gets it"),
+        pytest.param(
+            (manager(1), manager(2), to_be_worker(3)), group((1, 2)), None, id="unless it is to be a worker by now"
+        ),
         pytest.param(ALL, group((1, 2), learners=(3,)), Promote(3), id="a learner that caught up gets its vote"),
         pytest.param(ALL, group((1, 2), learners=(3,), behind=(3,)), None, id="one that has not waits"),
         pytest.param(ALL, group((1, 2), learners=(3,), silent=(3,)), None, id="one that is silent waits"),
@@ -162,7 +167,7 @@ def test_what_is_done_next(nodes: tuple[Node, ...], status: Status, step: Step |
 
 
 def test_rows_say_what_raft_says() -> None:
-    nodes = (manager(1), manager(2, leader=True), manager(3), manager(4), Node(id="worker"))
+    nodes = (manager(1), manager(2, leader=True), manager(3), to_be_worker(4), manager(5), Node(id="worker"))
     changed = rows_in_step(nodes, group((1, 2), learners=(3,), silent=(2,)))
     assert {node.id: node.manager for node in changed} == {
         "n2": ManagerStatus(raft_id=2, addr="m2", leader=False, reachable=False, feature_level=2),

@@ -36,7 +36,7 @@ class Shell:
             state_dir=self.state_dir,
             timeout_s=5.0,
             now=lambda: NOW + 5,
-            stdin=lambda: io.StringIO(self.stdin),
+            stdin=lambda: io.TextIOWrapper(io.BytesIO(self.stdin.encode())),
         )
         status = run(words[1:], session)
         return Outcome(out.getvalue(), err.getvalue(), status)

@@ -47,6 +47,38 @@ class Director:
         """node NAME: a worker that is down."""
         self._cluster.add_node(name, state=NodeState.DOWN)
 
+    def do_manager(self, text: str) -> None:
+        """manager NAME MATCH LAST_CONTACT_S: one that follows, unless it was silent for more than two seconds."""
+        name, match, last_contact_s = text.split()
+        lag, silent_s = self._cluster.consensus.last_index - int(match), float(last_contact_s)
+        active = silent_s <= 2
+        self._cluster.add_manager(
+            name,
+            state="replicate" if active else "probe",
+            active=active,
+            match=int(match),
+            lag=lag,
+            last_contact_s=silent_s,
+        )
+
+    def do_learner(self, name: str) -> None:
+        """learner NAME: a manager that has just joined."""
+        self._cluster.add_manager(name, voter=False, state="snapshot", lag=42, last_contact_s=0.2)
+
+    def do_no_quorum(self, problem: str) -> None:
+        """no-quorum PROBLEM: this manager has heard nothing of a leader since."""
+        consensus = self._cluster.consensus
+        consensus.role, consensus.leader_id, consensus.leader_addr = "pre-candidate", 0, ""
+        consensus.problem = problem
+        for member in consensus.members:
+            member.leader = member.active = False
+            member.state, member.match, member.lag = "", 0, 0
+            member.ClearField("last_contact_s")
+
+    def do_stale_reads(self, methods: str) -> None:
+        """stale-reads METHODS: what was read so far without asking the other managers."""
+        assert self._cluster.stale_reads == methods.split()
+
     def do_worker_only(self, _: str) -> None:
         self._cluster.info.role = types_pb2.NODE_ROLE_WORKER
 
