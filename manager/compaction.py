@@ -11,6 +11,7 @@ from typing import Final
 
 import structlog
 
+from manager.heap import Heap
 from manager.raft.api import ReplicatedLog
 from manager.store.store import Store
 from manager.store.tables import CLUSTERS
@@ -32,15 +33,17 @@ class Compaction:
     """
 
     def __init__(
-        self, store: Store, raft: ReplicatedLog, clock: Clock, applied_bytes: Callable[[], int] = lambda: 0
+        self, store: Store, raft: ReplicatedLog, clock: Clock, heap: Heap, applied_bytes: Callable[[], int] = lambda: 0
     ) -> None:
         """
         Args:
+            heap: keeps the collector from the copy, which is as large as the store.
             applied_bytes: returns the size of all entries that were applied since this process began.
         """
         self._store = store
         self._raft = raft
         self._clock = clock
+        self._heap = heap
         self._applied_bytes = applied_bytes
         self._bytes_before = 0
         self._snapshot_bytes = 0
@@ -51,7 +54,8 @@ class Compaction:
             await self._clock.sleep(CHECK_S)
             if not self._is_due():
                 continue
-            snapshot, applied_bytes = self._store.snapshot(), self._applied_bytes()
+            with self._heap.set_aside():
+                snapshot, applied_bytes = self._store.snapshot(), self._applied_bytes()
             try:
                 mark = await self._raft.snapshot(snapshot.index, self._counted(snapshot))
             except SwarmError as error:

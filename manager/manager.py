@@ -28,6 +28,7 @@ from manager.consensus import Lead
 from manager.dispatcher.dispatcher import Dispatcher
 from manager.dispatcher.logs import LogBroker
 from manager.dispatcher.servicer import DispatcherServicer
+from manager.heap import Heap
 from manager.leader import Leader, Loop
 from manager.membership.admission import Placement
 from manager.membership.directory import Directory
@@ -159,6 +160,8 @@ class Manager:
             SwarmError: the log cannot be opened, a port cannot be had, or the log failed.
         """
         await self._raft.start()
+        heap = Heap(self._clock)
+        heap.settle()  # what was restored stays
         try:
             async with AsyncExitStack() as stack, asyncio.TaskGroup() as group:
                 await stack.enter_async_context(self._channels.kept())
@@ -167,7 +170,7 @@ class Manager:
                 group.create_task(self._fail_with_the_log())
                 group.create_task(self._directory().run())
                 group.create_task(LevelGuard(self._store, self._settings.feature_level).run())
-                group.create_task(Compaction(self._store, self._raft, self._clock, lambda: self._applied_bytes).run())
+                group.create_task(self._compaction(heap).run())
                 await stack.enter_async_context(self._serve_network())
                 bootstrap_server = BootstrapServer(self._authority.root_pem, self._admit, self._clock)
                 joining = bootstrap_address(self._settings.listen)
@@ -188,6 +191,9 @@ class Manager:
 
     def _directory(self) -> Directory:
         return Directory(self._store, self._place.member_id, self._place.peers, self._raft.set_peers)
+
+    def _compaction(self, heap: Heap) -> Compaction:
+        return Compaction(self._store, self._raft, self._clock, heap, lambda: self._applied_bytes)
 
     def _apply(self, entries: Sequence[Entry]) -> None:
         for entry in entries:

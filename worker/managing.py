@@ -11,7 +11,7 @@ from typing import Any, Final
 import grpc
 import structlog
 
-from swarmpy.api.v1 import membership_pb2, membership_pb2_grpc, node_pb2_grpc
+from swarmpy.api.v1 import control_pb2, control_pb2_grpc, membership_pb2, membership_pb2_grpc, node_pb2_grpc
 from swarmpy.api.v1 import node_pb2 as pb
 from swarmpy.clock import Clock
 from swarmpy.daemon.client import AsyncSupervisorClient
@@ -28,6 +28,7 @@ START_DEADLINE_S: Final = 20.0
 STOP_DEADLINE_S: Final = 15.0
 LEAVE_DEADLINE_S: Final = 20.0
 LOOK_S: Final = 0.02
+CONSENSUS_DEADLINE_S: Final = 5.0  # it may wait for the leader before it answers
 
 
 class ManagerProcess:
@@ -107,6 +108,16 @@ class ManagerProcess:
             return await client.call(op, **fields)
         finally:
             client.close()
+
+    async def member_id(self) -> int | None:
+        """Return which member of the managers' group it is; None while it does not answer."""
+        async with unix_channel(self._place.control_socket) as channel:
+            try:
+                stub = control_pb2_grpc.ControlStub(channel)
+                answer = await stub.GetConsensus(control_pb2.GetConsensusRequest(), timeout=CONSENSUS_DEADLINE_S)
+            except grpc.RpcError:
+                return None
+        return int(answer.member_id)
 
     async def serves(self) -> bool:
         """Return whether it serves. FAILED_PRECONDITION: it refused to run (its own sentence)."""

@@ -42,6 +42,7 @@ from worker.metrics import DataPlaneMetrics, WorkerMetrics
 from worker.renewal import Renewal
 from worker.resources import find_out
 from worker.session import Session
+from worker.standing import Standing, StandingWatch
 from worker.task.journal import FileJournal
 from worker.task.runner import TaskRunner
 from worker.taskhost.client import TaskExit, TaskHostClient
@@ -67,16 +68,19 @@ class Member:
         rng: random.Random,
         on_identity: Callable[[Identity], None],
         on_renewed: Callable[[Identity, Identity], Awaitable[None]],
+        standing: StandingWatch,
     ) -> None:
         """
         Args:
             on_identity: keeps a changed identity: a renewed certificate, another list of managers.
             on_renewed: called after that for a renewed certificate, with the identity before and the one after.
+            standing: told what the cluster says of this node.
         """
         self._place = place
         self._clock = clock
         self._on_identity = on_identity
         self._on_renewed = on_renewed
+        self._standing = standing
         self._leaving = False
         self._role = identity.role
         self.identity = identity
@@ -99,23 +103,7 @@ class Member:
             rng=rng,
             boot_id=place.boot_id,
         )
-        self.session = Session(
-            runner=self.runner,
-            endpoints=self.endpoints,
-            logs=self.logs,
-            alarms=self.alarms,
-            clock=clock,
-            rng=rng,
-            describe=self.describe,
-            addr=place.addr,
-            data_addr=place.data_addr,
-            boot_id=place.boot_id,
-            managers=identity.managers,
-            on_managers=self._keep_managers,
-            manager_addr=lambda: self.identity.advertise_addr if self._role is NodeRole.MANAGER else "",
-            feature_level=place.feature_level,
-            on_role=self._take_role,
-        )
+        self.session = self._make_session(rng)
         self._renewal = Renewal(
             clock,
             rng,
@@ -123,6 +111,25 @@ class Member:
             Errands(place).renewal,
             self._keep_renewed,
             lambda: self.identity.role is not self._role,
+        )
+
+    def _make_session(self, rng: random.Random) -> Session:
+        return Session(
+            runner=self.runner,
+            endpoints=self.endpoints,
+            logs=self.logs,
+            alarms=self.alarms,
+            clock=self._clock,
+            rng=rng,
+            describe=self.describe,
+            addr=self._place.addr,
+            data_addr=self._place.data_addr,
+            boot_id=self._place.boot_id,
+            managers=self.identity.managers,
+            on_managers=self._keep_managers,
+            manager_addr=lambda: self.identity.advertise_addr if self._role is NodeRole.MANAGER else "",
+            feature_level=self._place.feature_level,
+            on_standing=self._take_standing,
         )
 
     def _process_executor(self, rng: random.Random) -> ProcessExecutor:
@@ -151,6 +158,7 @@ class Member:
                 group.create_task(self.runner.run())
                 group.create_task(self.session.run(self))
                 group.create_task(self._renewal.run())
+                group.create_task(self._standing.run())
                 group.create_task(measure_loop_lag(lag))
         finally:
             self.logs.close()
@@ -201,9 +209,10 @@ class Member:
     def _keep_managers(self, managers: Sequence[str]) -> None:
         self._keep_identity(msgspec.structs.replace(self.identity, managers=tuple(managers)))
 
-    def _take_role(self, role: NodeRole) -> None:
-        """Have a certificate that says what the cluster says of this node."""
-        self._role = role
+    def _take_standing(self, standing: Standing) -> None:
+        """Have a certificate that says what the cluster says of this node, and a manager that is the member it is."""
+        self._role = standing.role
+        self._standing.tell(standing)
         self._renewal.look()
 
     async def _keep_renewed(self, identity: Identity) -> None:

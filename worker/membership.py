@@ -27,6 +27,7 @@ from worker.host import Place
 from worker.managing import ManagerProcess
 from worker.member import Member, connect_data_plane
 from worker.recovery import Recovery
+from worker.standing import StandingWatch
 
 log = structlog.get_logger(__name__)
 
@@ -67,7 +68,10 @@ class Membership:
             if self._identity is None:
                 await self._changed.wait()
                 continue
-            self.member = Member(self._place, self._identity, self._clock, self._rng, self._keep, self._renewed)
+            standing = StandingWatch(self._clock, self._manager.member_id, self._begin_anew)
+            self.member = Member(
+                self._place, self._identity, self._clock, self._rng, self._keep, self._renewed, standing
+            )
             try:
                 async with asyncio.TaskGroup() as group:
                     running = group.create_task(self.member.run())
@@ -323,6 +327,13 @@ class Membership:
             case NodeRole.MANAGER, NodeRole.WORKER:
                 log.info("demoted")
                 await self._manager.forget()
+
+    async def _begin_anew(self) -> None:
+        """Have this node's manager join the others as another member."""
+        async with self._lock:
+            if self._identity is not None and self._identity.role is NodeRole.MANAGER:
+                await self._manager.forget()
+                await self._manager.run()
 
     async def _forget_endpoints(self) -> None:
         try:

@@ -9,11 +9,12 @@ from swarmpy.api.v1 import dispatcher_pb2 as pb
 from swarmpy.api.v1 import types_pb2
 from swarmpy.model.node import NodeDescription
 from swarmpy.model.service import ServiceVersion
-from swarmpy.model.states import TaskState
+from swarmpy.model.states import NodeRole, TaskState
 from swarmpy.model.task import TaskStatus
 from swarmpy.wire.convert import from_proto, to_proto
 from worker.assignments import AssignedRow, Batch
 from worker.logs.subscriptions import Chunk, Subscription
+from worker.standing import Standing
 
 PROTOCOL_MIN: Final = 1
 PROTOCOL_MAX: Final = 1
@@ -32,6 +33,11 @@ def batch_of(message: pb.Assignments) -> Batch:
         versions=tuple(from_proto(v, ServiceVersion) for v in message.service_versions),
         removed_versions=tuple(message.removed_versions),
     )
+
+
+def standing_of(message: pb.NodeUpdate) -> Standing:
+    """Return what the cluster says of this node. ValueError: it names a role that there is not here."""
+    return Standing(NodeRole(message.role), message.member_id, message.next_member_id)
 
 
 def _row(task: pb.AssignedTask) -> AssignedRow:

@@ -34,6 +34,14 @@ def renewal_at(identity: Identity, share: float) -> float:
     return identity.issued_at + life_s * (0.5 + 0.3 * share)
 
 
+def in_turn(identity: Identity) -> list[str]:
+    """Return the managers (host:port) in the order in which they are asked.
+
+    The node's own is the last: one that was let go has nobody to ask itself, and takes long to say so.
+    """
+    return sorted(identity.managers, key=lambda address: address == identity.advertise_addr)
+
+
 class Renewal:
     """Sees to a new certificate when it is time."""
 
@@ -108,7 +116,7 @@ async def request_renewal(identity: Identity) -> Identity:
     key_pem = new_key_pem()
     request = pb.RenewCertificateRequest(csr_pem=new_csr_pem(key_pem))
     failure: SwarmError | None = None
-    for address in identity.managers:
+    for address in in_turn(identity):
         async with manager_channel(identity, address) as channel:
             try:
                 answer = await node_pb2_grpc.CAStub(channel).RenewCertificate(request, timeout=CALL_DEADLINE_S)

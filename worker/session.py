@@ -21,7 +21,6 @@ from swarmpy.clock import Clock
 from swarmpy.errors import Code, SwarmError
 from swarmpy.model.node import NodeDescription
 from swarmpy.model.service import ServiceVersion
-from swarmpy.model.states import NodeRole
 from swarmpy.rpc.status import to_error
 from worker import messages
 from worker.alarms import Alarms
@@ -32,6 +31,7 @@ from worker.logs.store import LogStore
 from worker.logs.subscriptions import Subscriptions
 from worker.outbox import Outbox
 from worker.rota import Rota
+from worker.standing import Standing
 from worker.task.runner import TaskRunner
 
 RETRY_BASE_S: Final = 0.1
@@ -76,7 +76,7 @@ class Session:
         on_managers: Callable[[Sequence[str]], None] = lambda _: None,
         manager_addr: Callable[[], str] = lambda: "",
         feature_level: int = 0,
-        on_role: Callable[[NodeRole], None] = lambda _: None,
+        on_standing: Callable[[Standing], None] = lambda _: None,
     ) -> None:
         """
         Args:
@@ -85,7 +85,7 @@ class Session:
             on_managers: told when the list changes, so that it can be kept on disk.
             manager_addr: returns `host:port` of this node's own manager, empty if it runs none.
             feature_level: what that manager can store.
-            on_role: told what the cluster says that this node is.
+            on_standing: told what the cluster says that this node is.
         """
         self._runner = runner
         self._endpoints = endpoints
@@ -100,7 +100,7 @@ class Session:
         self._on_managers = on_managers
         self._manager_addr = manager_addr
         self._feature_level = feature_level
-        self._on_role = on_role
+        self._on_standing = on_standing
         self._versions: dict[str, ServiceVersion] = {}
         self._said_applied: tuple[int, tuple[str, ...]] = (0, ())
         self._outbox: Outbox | None = None
@@ -241,7 +241,7 @@ class Session:
             case "managers":
                 self._take_managers(message.managers.managers)
             case "node":
-                self._on_role(NodeRole(message.node.role))
+                self._on_standing(messages.standing_of(message.node))
 
     def _assign(self, message: pb.Assignments) -> None:
         batch = messages.batch_of(message)

@@ -31,6 +31,7 @@ RELAYED: Final = (CONTROL, "/swarmpy.api.v1.Membership/")
 OF_THE_LEADER: Final = frozenset({f"{CONTROL}Logs"})  # what it alone has, though nothing is written
 LOCAL: Final = frozenset({f"{CONTROL}GetConsensus"})  # must be answered without a quorum, too
 LONGEST_S: Final = 30.0  # for a caller that named no deadline
+FIRST_PAUSE_S: Final = 0.01
 MARGIN_S: Final = 0.05  # before the caller's deadline, so that he hears why
 
 
@@ -90,10 +91,16 @@ class LeaderCalls:
                 raise self.not_leader()
             return await self._elsewhere(there, max(until_s - self._clock.monotonic(), MARGIN_S))
 
+        try:
+            return await attempt()  # most calls end here, and need not pay for what repeats them
+        except SwarmError as error:
+            if is_relayed or not _may_end_well(error):
+                raise
+        await self._clock.sleep(FIRST_PAUSE_S)
         return await tenacity.AsyncRetrying(
-            retry=tenacity.retry_if_exception(lambda e: not is_relayed and _may_end_well(e)),
+            retry=tenacity.retry_if_exception(_may_end_well),
             wait=tenacity.wait_random_exponential(multiplier=0.02, max=0.5),
-            stop=tenacity.stop_before_delay(limit_s),
+            stop=tenacity.stop_before_delay(until_s - self._clock.monotonic()),
             sleep=self._clock.sleep,
             reraise=True,
         )(attempt)
@@ -103,7 +110,7 @@ class LeaderCalls:
         channel = self.leader()
         try:
             async with asyncio.timeout(None) as waiting:
-                with self.consensus.when_leader_changes(lambda: waiting.reschedule(0.0)):
+                with self.consensus.when_leader_changes(lambda: _end(waiting)):
                     return await there(channel, left_s)
         except TimeoutError as error:
             raise SwarmError(Code.UNAVAILABLE, "the leader changed during the call: try again") from error
@@ -225,6 +232,11 @@ def nobody_leads() -> SwarmError:
         "no manager leads: an election is under way, or more than half of the managers cannot be reached; "
         "see `swarmpy swarm status`, and try again",
     )
+
+
+def _end(waiting: asyncio.Timeout) -> None:
+    if not waiting.expired():  # what ends already takes no other time
+        waiting.reschedule(0.0)
 
 
 def _may_end_well(error: BaseException) -> bool:

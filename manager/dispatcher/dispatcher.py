@@ -12,7 +12,7 @@ import structlog
 from manager.dispatcher.drain import Watermark
 from manager.dispatcher.endpoints import EndpointSet
 from manager.dispatcher.heartbeats import MISSED_BEATS, MISSED_BEATS_AFTER_TAKEOVER, Heartbeats
-from manager.dispatcher.session import WorkerSession
+from manager.dispatcher.session import WorkerSession, place_of
 from manager.dispatcher.statuses import MAX_CHANGES, StatusWriter
 from manager.store.commit import Change, Commit
 from manager.store.store import Store
@@ -238,9 +238,9 @@ class Dispatcher:
             self.leave_endpoints(change.id)
 
     def _take_role(self, change: Change[Node]) -> None:
-        """Have sessions look again where a node's role, or where a manager is, has changed."""
+        """Have sessions look again where a node's place among the managers, or where a manager is, has changed."""
         before, after = change.before, change.after
-        if after is not None and (before is None or before.role is not after.role):
+        if after is not None and (before is None or place_of(before) != place_of(after)):
             session = self._sessions.get(change.id)
             if session is not None:
                 session.rouse()

@@ -14,11 +14,12 @@ from typing import Final, cast
 
 from manager.dispatcher.drain import Watermark
 from manager.dispatcher.endpoints import EndpointSet
-from manager.store.tables import NODES, SERVICE_VERSIONS, TASKS
+from manager.store.tables import CLUSTERS, NODES, SERVICE_VERSIONS, TASKS
 from manager.store.view import View
 from swarmpy.api.v1 import dispatcher_pb2 as pb
 from swarmpy.api.v1 import types_pb2
 from swarmpy.errors import Code, SwarmError
+from swarmpy.model.node import Node
 from swarmpy.model.states import NodeRole, TaskState
 from swarmpy.model.task import Task
 from swarmpy.wire.convert import to_proto
@@ -54,7 +55,7 @@ class WorkerSession:
         self._endpoints_sent = endpoints_revision
         self._wants_endpoints = wants_endpoints
         self._managers_sent = managers
-        self._role_sent: NodeRole | None = None
+        self._place_sent: tuple[NodeRole, int] | None = None
         self._drain_sent: tuple[int, tuple[str, ...]] | None = None
         self._acknowledged = 0
         self._ack_sent = 0
@@ -134,10 +135,12 @@ class WorkerSession:
     def _take_cluster(self, view: View, managers: tuple[str, ...]) -> Iterator[pb.ManagerMessage]:
         """Tell what the node is, and where the managers are."""
         node = view.get(NODES, self.node_id)
-        if node is not None and node.role is not self._role_sent:
-            self._role_sent = node.role
-            role = cast(types_pb2.NodeRole.ValueType, int(node.role))
-            yield pb.ManagerMessage(node=pb.NodeUpdate(role=role))
+        if node is not None and place_of(node) != self._place_sent:
+            self._place_sent = place_of(node)
+            role, member_id = self._place_sent
+            update = pb.NodeUpdate(role=cast(types_pb2.NodeRole.ValueType, int(role)), member_id=member_id)
+            update.next_member_id = max((cluster.next_raft_id for cluster in view.all(CLUSTERS)), default=0)
+            yield pb.ManagerMessage(node=update)
         if managers != self._managers_sent:
             self._managers_sent = managers
             yield pb.ManagerMessage(managers=pb.ManagerList(managers=managers))
@@ -211,3 +214,8 @@ def _assigned(task: Task, withdrawn_at: int) -> pb.AssignedTask:
         withdrawn_at=withdrawn_at,
         state=cast(types_pb2.TaskState.ValueType, int(task.state)),
     )
+
+
+def place_of(node: Node) -> tuple[NodeRole, int]:
+    """Return what a node is told to be, and which member of the managers' group it is (0: none)."""
+    return node.role, node.manager.raft_id if node.manager is not None else 0

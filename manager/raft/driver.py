@@ -152,7 +152,13 @@ class RaftThread:
             max_frame_bytes=self._config.max_frame_bytes,
         )
         self.gate = Gate(
-            self._metadata, self._engine, self._node, check=self._check, order=self._order, file_thread=self._files
+            self._metadata,
+            self._engine,
+            self._node,
+            check=self._check,
+            fail=self._fail,
+            order=self._order,
+            file_thread=self._files,
         )
         self._switch_interval_s = sys.getswitchinterval()
         if self._config.switch_interval_s is not None:
@@ -172,8 +178,9 @@ class RaftThread:
         """See `ReplicatedLog.stop`; also after a failure, and more than once. Gives up a snapshot under way."""
         if not self._started:
             return
+        self._refusal = self._refusal or _stopped()
+        await self.gate.close()
         if not self._ended.done():
-            self._refusal = self._refusal or _stopped()
             if self._restoring is not None:
                 self._restoring.cancel()
             self._engine.inbox.post(Stop())
@@ -230,7 +237,8 @@ class RaftThread:
                     async for chunk in files.in_turns(chunks):
                         await sink.write(chunk)
                     await sink.finish()
-                await self._order(lambda node: node.adopt_snapshot(mark))
+                async with files.held_open(self._files, self._node.snapshot_reader):
+                    await self._order(lambda node: node.adopt_snapshot(mark))
             except LogFailedError as failure:
                 self._fail(failure)
                 raise
@@ -322,8 +330,8 @@ class RaftThread:
         def done(task: asyncio.Task[None]) -> None:
             self._restoring = None
             self._files.submit(reader.close)  # behind a read that may be under way
-            if task.cancelled():
-                self._is_stale = True
+            if task.cancelled() or (self._refusal is not None and task.exception() is not None):
+                self._is_stale = True  # given up by a stop, whatever the machine made of that
             elif isinstance(error := task.exception(), SwarmError):
                 self._fail(error)
             elif error is not None:

@@ -65,6 +65,7 @@ class Engine:
         )
         self._done: asyncio.Future[None] = self._loop.create_future()
         self._tasks: set[asyncio.Task[None]] = set()
+        self._stop_standing: Callable[[], object] = lambda: None
         self._is_busy = True  # until the node is started: what comes before waits
         self._has_sent = self._is_stopping = False
         self._applied = node.applied_index
@@ -248,6 +249,14 @@ class Engine:
         """See `Events.snapshot_sent`."""
         self.inbox.put(Ask(lambda node: node.snapshot_sent(member_id, ok=ok)))
 
+    def found(self, member_id: int) -> None:
+        """See `Listener.found`. While nobody leads, whom it takes for a majority may just have come: see at once."""
+        self.inbox.put(Ask(self._look_for_leader))
+
+    def _look_for_leader(self, node: RaftNode) -> None:
+        if node.leader_id == NOBODY and (rank := node.rank(NOBODY)) is not None:
+            self._begin_to_stand(rank)
+
     def lost(self, member_id: int) -> None:
         """See `Listener.lost`. If it was the leader's stream, its time-out is not waited for."""
         self.inbox.put(Ask(lambda node: self._lose(node, member_id)))
@@ -260,7 +269,11 @@ class Engine:
         node.leader_lost()
         if rank is not None:
             _log.info("raft leader lost", leader=member_id, rank=rank)
-            self._spawn(self._stand(rank))
+            self._begin_to_stand(rank)
+
+    def _begin_to_stand(self, rank: int) -> None:
+        self._stop_standing()
+        self._stop_standing = self._spawn(self._stand(rank))
 
     async def _stand(self, rank: int) -> None:
         """Stand for leader until somebody leads; those before us by rank first."""

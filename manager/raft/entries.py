@@ -54,6 +54,11 @@ class EntryLog:
         """The last entry that is stored, with all before it."""
         return self._stable
 
+    @property
+    def is_unstored(self) -> bool:
+        """Whether there are entries that are not stored yet."""
+        return self._stable < self._before_index + len(self._entries)
+
     def term(self, index: int) -> int:
         """Return the term of entry `index`.
 

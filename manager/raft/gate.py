@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from concurrent.futures import Executor
 from contextlib import asynccontextmanager
@@ -10,10 +11,11 @@ from manager.raft import files
 from manager.raft.api import Peer
 from manager.raft.engine import Engine
 from manager.raft.items import Arrived, Ask, Wiring
+from manager.raft.log.faults import LogFailedError
 from manager.raft.node import RaftNode
 from manager.raft.transport.hello import check_caller
 from manager.raft.transport.inbound import Inbound
-from manager.raft.types import Message, Metadata
+from manager.raft.types import Message, Metadata, SnapshotMark
 from swarmpy.api.v1 import raft_pb2 as pb
 from swarmpy.errors import Code, SwarmError
 from swarmpy.security.names import NodeName
@@ -24,6 +26,7 @@ class Gate:
 
     Args:
         check: raises once the member has failed or is stopping.
+        fail: lets the member fail: its disk did.
         order: does something on the Raft thread.
         file_thread: where snapshots' files are written.
     """
@@ -35,13 +38,16 @@ class Gate:
         node: RaftNode,
         *,
         check: Callable[[], None],
+        fail: Callable[[SwarmError], None],
         order: Callable[[Callable[[RaftNode], None]], Awaitable[None]],
         file_thread: Executor,
     ) -> None:
         self.metadata = metadata
         self.peers: Mapping[int, Peer] = {}
-        self._engine, self._node, self._check, self._order, self._files = engine, node, check, order, file_thread
-        self._is_receiving = False
+        self._engine, self._node, self._files = engine, node, file_thread
+        self._check, self._fail, self._order = check, fail, order
+        self._receiving = asyncio.Lock()
+        self._until: asyncio.Timeout | None = None  # while something is received
 
     def admit(self, hello: pb.RaftHello, name: NodeName) -> None:
         """See `Member.admit`."""
@@ -63,9 +69,12 @@ class Gate:
         if not self._engine.is_closed:
             self._engine.inbox.post(Wiring(lambda streams: streams.closed(inbound)))
 
-    def _ask(self, action: Callable[[RaftNode], None]) -> None:
-        if not self._engine.is_closed:
-            self._engine.inbox.post(Ask(action))
+    async def close(self) -> None:
+        """Give up what is being received, and wait until its file is let go of; `check` raises by now."""
+        if self._until is not None and not self._until.expired():
+            self._until.reschedule(0.0)
+        async with self._receiving:
+            pass
 
     @asynccontextmanager
     async def receiving(self, message: Message) -> AsyncIterator[files.Sink | None]:
@@ -76,16 +85,29 @@ class Gate:
         needed = mark.index > self._engine.status.commit_index
         if not needed:
             yield None
-        elif self._is_receiving:
+        elif self._receiving.locked():
             raise SwarmError(Code.UNAVAILABLE, "another snapshot is being received already: try again in a moment")
         else:
-            self._is_receiving = True
-            try:
-                async with files.writing(self._files, lambda: self._node.snapshot_receiver(mark), self._check) as sink:
-                    yield sink
-            except BaseException:
-                self._ask(lambda node: node.snapshot_given_up(mark))  # it may have been finished all the same
-                raise
-            finally:
-                self._is_receiving = False
+            async with self._receiving, self._storing(mark) as sink:
+                yield sink
         await self._order(lambda node: node.snapshot_received(message, stored=needed))
+
+    @asynccontextmanager
+    async def _storing(self, mark: SnapshotMark) -> AsyncIterator[files.Sink]:
+        """Begin the file of a snapshot; until it is stored, `close` ends it."""
+        try:
+            async with (
+                asyncio.timeout(None) as self._until,
+                files.writing(self._files, lambda: self._node.snapshot_receiver(mark), self._check) as sink,
+            ):
+                yield sink
+        except BaseException as error:
+            if not self._engine.is_closed:  # it may have been finished all the same
+                self._engine.inbox.post(Ask(lambda node: node.snapshot_given_up(mark)))
+            if isinstance(error, LogFailedError):
+                self._fail(error)
+            if isinstance(error, TimeoutError):
+                self._check()
+            raise
+        finally:
+            self._until = None

@@ -30,6 +30,11 @@ class Handover:
     def add(self, to: int, waiter: Waiter) -> None:
         self._asked.append(_Asked(waiter, to, self._ticks + self._patience_ticks))
 
+    @property
+    def is_asked(self) -> bool:
+        """Whether anybody waits."""
+        return bool(self._asked)
+
     def stepped_down(self) -> list[Settled]:
         """Settle all: this member does not lead any more."""
         asked, self._asked = self._asked, []

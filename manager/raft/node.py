@@ -323,8 +323,9 @@ class RaftNode:
             settled += self._committed(ready.committed)
         if ready.leadership is not None:
             self._waiting.reads.again()
-        self._waiting.reads.answered(ready.reads)
-        if not self.leads:
+        if ready.reads:
+            self._waiting.reads.answered(ready.reads)
+        if self._waiting.handover.is_asked and not self.leads:
             settled += self._waiting.handover.stepped_down()
         settled += self._waiting.reads.served(self._delivered)
         if ready.committed or settled or ready.leadership is not None:

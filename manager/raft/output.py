@@ -18,7 +18,6 @@ _AHEAD: Final = frozenset(
         MessageKind.READ_INDEX_RESPONSE,
     }
 )
-_NOTHING: Final = Ready(None, (), False, (), (), None)
 
 
 class Output:
@@ -42,31 +41,22 @@ class Output:
 
     def has_ready(self, leader: Leader | None, *, hand_out: bool) -> bool:
         """See `RaftCore.has_ready`."""
-        member = self._member
-        return (
-            bool(member.outbox or member.reads)
-            or (leader is not None and leader.has_work)
-            or member.log.stable_index < member.log.last_index
-            or (hand_out and member.applied < member.commit)
-            or member.hard_state != self._told_hard
-            or member.restored is not None
-            or self._leadership(leader, member.applied) != self._told_leadership
-        )
+        return (leader is not None and leader.has_work) or self._has_news(leader, hand_out=hand_out)
 
     def ready(self, leader: Leader | None, *, hand_out: bool) -> Ready | None:
         """See `RaftCore.ready`."""
         assert self._ready is None, "advance() comes before the next ready()"
-        if not self.has_ready(leader, hand_out=hand_out):
-            return None
-        if leader is not None:
+        if leader is not None and leader.has_work:
             leader.send_due()
+        if not self._has_news(leader, hand_out=hand_out):
+            return None
         member = self._member
         hard, told = member.hard_state, self._told_hard
         is_promised = (hard.term, hard.vote) == (told.term, told.vote)
         entries = member.log.begin_storing()
         committed = self._committed() if hand_out else ()
-        ahead, messages = self._sent(is_promised)
-        ready = Ready(
+        ahead, messages = self._sent(is_promised) if member.outbox else ((), ())
+        self._ready = Ready(
             hard_state=hard if hard != told else None,
             entries=entries,
             must_sync=bool(entries) or not is_promised or member.restored is not None,
@@ -78,7 +68,6 @@ class Output:
             reads=tuple(member.reads),
         )
         member.reads.clear()
-        self._ready = None if ready == _NOTHING else ready
         return self._ready
 
     def advance(self, leader: Leader | None) -> None:
@@ -101,6 +90,18 @@ class Output:
             member.log.end_storing()
             if leader is not None:
                 leader.stored()
+
+    def _has_news(self, leader: Leader | None, *, hand_out: bool) -> bool:
+        """Return whether there is anything to do, once a leader has said all that it has to say."""
+        member = self._member
+        return (
+            bool(member.outbox or member.reads)
+            or member.log.is_unstored
+            or (hand_out and member.applied < member.commit)
+            or member.hard_state != self._told_hard
+            or member.restored is not None
+            or self._leadership(leader, member.applied) != self._told_leadership
+        )
 
     def _committed(self) -> tuple[Entry, ...]:
         """Return what is to be applied: all of it is stored, or will be by the `Ready` that hands it out."""

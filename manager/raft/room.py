@@ -27,13 +27,15 @@ _STORED: Final = frozenset(
 class Room:
     """Counts what was let in and is not stored yet, so that all of it is sure to fit.
 
-    `full` is the sentence that says why writes are refused; None while there is room.
+    `full` is the sentence that says why writes are refused; None while there is room. It is said until what was
+    refused would fit, though something smaller may fit already.
     """
 
     def __init__(self, storage: Storage) -> None:
         self._storage = storage
         self._entries = self._data_bytes = 0
         self._framed_entries = self._framed_bytes = 0
+        self._refused = (0, 0)  # entries and bytes of the largest frame that did not fit
         self.full: str | None = None
 
     def let_in(self, entries: int, data_bytes: int) -> SwarmError | None:
@@ -53,7 +55,7 @@ class Room:
         if message.kind is MessageKind.APPEND and message.entries:
             return self.let_in(len(message.entries), sum(len(e.data) for e in message.entries)) is None
         if (mark := message.snapshot) is not None:
-            return self._checked(lambda: self._storage.make_room_for_snapshot(mark), control=True) is None
+            return self._checked(lambda: self._storage.make_room_for_snapshot(mark)) is None
         if message.kind in _STORED or (message.term > term and message.kind is not MessageKind.PRE_VOTE):
             return self.for_control()
         return True
@@ -69,16 +71,20 @@ class Room:
 
     def try_again(self) -> None:
         """See whether there is space again, if there was none."""
-        if self.full is not None:
-            self._make(0, 0, control=False)
+        if self.full is not None and self._make(*self._refused, control=False) is None:
+            _log.info("log has space again")
+            self.full, self._refused = None, (0, 0)
 
     def _make(self, entries: int, data_bytes: int, *, control: bool) -> SwarmError | None:
         if self._framed_entries:
             entries, data_bytes = entries + self._framed_entries, data_bytes + self._framed_bytes + _FRAME_SLACK_BYTES
-        return self._checked(lambda: self._storage.make_room(entries, data_bytes, control=control), control=control)
+        refusal = self._checked(lambda: self._storage.make_room(entries, data_bytes, control=control))
+        if refusal is not None:
+            self._refused = max(self._refused[0], entries), max(self._refused[1], data_bytes)
+        return refusal
 
-    def _checked(self, make_room: Callable[[], None], *, control: bool) -> SwarmError | None:
-        """Return the refusal, and say in the log when that there is one begins or ends."""
+    def _checked(self, make_room: Callable[[], None]) -> SwarmError | None:
+        """Return the refusal, and say in the log once that there is one."""
         try:
             make_room()
         except SwarmError as error:
@@ -88,7 +94,4 @@ class Room:
                 _log.error("log full", reason=error.message)
             self.full = error.message
             return error
-        if self.full is not None and not control:
-            _log.info("log has space again")
-            self.full = None
         return None

@@ -16,7 +16,7 @@ from scripts.cluster.node import STOP_TASKS, Node
 from scripts.cluster.waiting import until
 from swarmpy.addresses import CONTROL_PORT
 from swarmpy.client import Client
-from swarmpy.errors import SwarmError
+from swarmpy.errors import Code, SwarmError
 from swarmpy.model.cluster import ClusterSpec, JoinTokens
 from swarmpy.model.node import Node as NodeRow
 from swarmpy.model.states import NodeRole, NodeState
@@ -164,7 +164,7 @@ class Cluster:
                 return await node.client.nodes.list(timeout_s=2.0)
             except SwarmError as error:
                 failure = error
-        raise failure or RuntimeError("no manager of the cluster runs")
+        raise failure or SwarmError(Code.UNAVAILABLE, "no manager of the cluster runs")
 
     async def leader(self) -> Node:
         """Return the manager that leads, waiting for one. TimeoutError: none is found."""

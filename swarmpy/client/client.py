@@ -8,6 +8,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+import grpc
+
 from swarmpy.api.v1.control_pb2_grpc import ControlStub
 from swarmpy.api.v1.node_pb2_grpc import LocalNodeStub
 from swarmpy.client import reach, streams
@@ -48,6 +50,7 @@ class Client:
             stale: read what this node's manager has, current or not; that needs no quorum.
         """
         clock = clock or SystemClock()
+        self._at = at
         self._control_channel = unix_channel(at.control, stale_interceptors() if stale else ())
         self._node_channel = unix_channel(at.node)
         self._control = ControlStub(self._control_channel)
@@ -55,7 +58,7 @@ class Client:
             LocalNodeStub(self._node_channel),
             Caller(lambda: reach.check_node(at), timeout_s, clock),
         )
-        self._call = Caller(lambda: reach.check_control(at, self.node.info), timeout_s, clock)
+        self._call = Caller(self._check_control, timeout_s, clock)
         self.services = Services(self._control, self._call)
         self.nodes = Nodes(self._control, self._call)
         self.tasks = Tasks(self._control, self._call)
@@ -113,6 +116,11 @@ class Client:
             since, until: wall seconds; 0 is no limit.
         """
         return streams.logs(self._control, self._call, ref, follow=follow, tail=tail, since=since, until=until)
+
+    async def _check_control(self) -> None:
+        """Raise why no manager can be reached; one that we are connected to need not be asked."""
+        if self._control_channel.get_state() is not grpc.ChannelConnectivity.READY:
+            await reach.check_control(self._at, self.node.info)
 
     async def aclose(self) -> None:
         """Close both connections."""

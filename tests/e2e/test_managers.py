@@ -11,7 +11,7 @@ import pytest_asyncio
 
 from scripts.cluster import Cluster, Node
 from swarmpy.model.states import NodeRole
-from tests.support.managers import QUICK, ended, is_shown, managed, member_id, others, restarted, roles, running
+from tests.support.managers import QUICK, ended, is_shown, managed, member_id, others, roles, running
 
 pytestmark = [pytest.mark.e2e, pytest.mark.asyncio(loop_scope="module"), pytest.mark.xdist_group("managers")]
 
@@ -33,16 +33,15 @@ async def test_every_manager_lists_all_of_them(cluster: Cluster) -> None:
 
 
 async def test_a_killed_leader_is_no_error_for_anybody(cluster: Cluster) -> None:
-    await cluster.manager.cli("service", "create", "--name", "web", "--replicas", "4", "--process", *SLEEP)
-    before = await running(cluster, "web")
-    assert len(before) == 4
+    await cluster.manager.cli("service", "create", "--name", "web", "--replicas", "4", "--detach", "--process", *SLEEP)
+    before = await running(cluster, "web", 4)
     leader = await cluster.leader()
     one, other = others(cluster, leader)
     leader.kill("manager")
     outputs = await asyncio.gather(
         one.cli("service", "create", "--name", "late", "--process", *SLEEP),
         other.cli("service", "create", "--name", "later", "--detach", "--process", *SLEEP),
-        one.cli("service", "scale", "web=5"),
+        one.cli("service", "scale", "--detach", "web=5"),
         other.cli("node", "ls"),
         cluster.workers[0].cli("info"),
     )
@@ -50,8 +49,7 @@ async def test_a_killed_leader_is_no_error_for_anybody(cluster: Cluster) -> None
     rows = await managed(cluster, *cluster.managers)
     assert (manager := rows[leader.name].manager) is not None
     assert not manager.leader
-    after = await running(cluster, "web")
-    assert len(after) == 5
+    after = await running(cluster, "web", 5)
     assert before.items() <= after.items()  # the tasks of before have not noticed
     await one.cli("service", "rm", "web", "late", "later")
 
@@ -154,19 +152,17 @@ async def test_a_manager_that_lost_its_disk_comes_back_as_another_member(cluster
 
 
 async def test_all_managers_at_once_are_restarted(cluster: Cluster) -> None:
-    await cluster.manager.cli("service", "create", "--name", "web", "--replicas", "4", "--process", *SLEEP)
-    before = await managed(cluster, *cluster.managers)
+    await cluster.manager.cli("service", "create", "--name", "web", "--replicas", "4", "--detach", "--process", *SLEEP)
+    before, tasks = await managed(cluster, *cluster.managers), await running(cluster, "web", 4)
     term_before = await _term(cluster.manager)
     for node in cluster.managers:
         node.kill("manager")
     assert (await managed(cluster, *cluster.managers)).keys() == before.keys()
     assert await _term(cluster.manager) > term_before
-    assert len(await running(cluster, "web")) == 4
-    await asyncio.gather(*(restarted(node) for node in cluster.managers))
+    assert await running(cluster, "web", 4) == tasks
+    await asyncio.gather(*(node.restart() for node in cluster.managers))
     assert (await managed(cluster, *cluster.managers)).keys() == before.keys()
-    # Nodes that stop in good order stop their tasks; the service has as many again.
-    await cluster.manager.cli("service", "scale", "web=4")
-    assert len(await running(cluster, "web")) == 4
+    await running(cluster, "web", 4)
     await cluster.manager.cli("service", "rm", "web")
 
 

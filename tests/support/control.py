@@ -76,34 +76,7 @@ class FakeCluster:
         self.touched: set[str] = set()
         self.stale_reads: list[str] = []
         self.configs: dict[str, Config] = {}
-        self.consensus = pb.GetConsensusResponse(
-            node_id=fake_id("node", 1),
-            member_id=1,
-            role="leader",
-            term=3,
-            leader_id=1,
-            leader_addr="127.0.0.1:2377",
-            first_index=1,
-            last_index=42,
-            commit_index=42,
-            applied_index=42,
-            log_bytes=9_000,
-            log_segments=1,
-            feature_level=2,
-            members=[
-                pb.ConsensusMember(
-                    member_id=1,
-                    node_id=fake_id("node", 1),
-                    hostname="n1",
-                    addr="127.0.0.1:2377",
-                    voter=True,
-                    leader=True,
-                    active=True,
-                    state="replicate",
-                    match=42,
-                )
-            ],
-        )
+        self.consensus = _one_manager()
         self.snapshot = b""
         self.add_node("n1", manager=ManagerStatus(raft_id=1, addr="127.0.0.1:2377", leader=True, reachable=True))
         self.here = fake_id("node", 1)
@@ -300,6 +273,37 @@ class FakeCluster:
             for answer in news:
                 reached = answer.revision
                 yield answer
+
+
+def _one_manager() -> pb.GetConsensusResponse:
+    return pb.GetConsensusResponse(
+        node_id=fake_id("node", 1),
+        member_id=1,
+        role="leader",
+        term=3,
+        leader_id=1,
+        leader_addr="127.0.0.1:2377",
+        first_index=1,
+        last_index=42,
+        commit_index=42,
+        applied_index=42,
+        log_bytes=9_000,
+        log_segments=1,
+        feature_level=2,
+        members=[
+            pb.ConsensusMember(
+                member_id=1,
+                node_id=fake_id("node", 1),
+                hostname="n1",
+                addr="127.0.0.1:2377",
+                voter=True,
+                leader=True,
+                active=True,
+                state="replicate",
+                match=42,
+            )
+        ],
+    )
 
 
 def _check(spec: ServiceSpec) -> None:

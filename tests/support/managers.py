@@ -80,13 +80,16 @@ async def ended(node: Node) -> None:
     await until(ask, what=f"{node.name} is no manager any more", deadline_s=DEADLINE_S)
 
 
-async def restarted(node: Node) -> None:
-    """Stop a node as an operator does, and start it again."""
-    await node.restart()
-
-
-async def running(cluster: Cluster, service: str) -> dict[str, int]:
-    """Return the tasks of a service that run, and the pids of their processes."""
+async def running(cluster: Cluster, service: str, replicas: int) -> dict[str, int]:
+    """Return the tasks of a service, by id, and the pids of their processes, once so many run."""
     listed = await cluster.client.services.get(service)
-    tasks = await cluster.client.tasks.list(TaskFilter(service_ids=(listed.service.id,)))
-    return {task.id: task.pid for task in tasks if task.state is TaskState.RUNNING}
+
+    async def ask() -> dict[str, int] | None:
+        try:
+            tasks = await cluster.client.tasks.list(TaskFilter(service_ids=(listed.service.id,)))
+        except SwarmError:
+            return None
+        found = {task.id: task.pid for task in tasks if task.state is TaskState.RUNNING and task.is_wanted}
+        return found if len(found) == replicas else None
+
+    return await until(ask, what=f"{replicas} of {service} run", deadline_s=DEADLINE_S)

@@ -55,6 +55,9 @@ class Listener(Protocol):
     def dropped(self, member_id: int) -> None:
         """Messages to a member were lost."""
 
+    def found(self, member_id: int) -> None:
+        """The stream to a member is up."""
+
     def lost(self, member_id: int) -> None:
         """The stream to a member ended."""
 
@@ -77,6 +80,7 @@ class Link:
         self._network, self._listener, self._clock, self._rng = network, listener, clock, rng
         self._outbox = Outbox()
         self._failures = 0
+        self._pausing: asyncio.Timeout | None = None
         self.channel: grpc.aio.Channel | None = None  # while the stream is up
         self.hello: pb.RaftHello | None = None  # what the other said last
 
@@ -99,7 +103,21 @@ class Link:
                 self._ended()
             pause_s = min(self._network.retry_s * 2**self._failures, self._network.retry_most_s)
             self._failures = min(self._failures + 1, 16)
-            await self._clock.sleep(pause_s * self._rng.uniform(0.5, 1.0))
+            await self._pause(pause_s * self._rng.uniform(0.5, 1.0))
+
+    def hurry(self) -> None:
+        """Dial at once, if the next attempt is waited for: the member was just heard of."""
+        if self._pausing is not None and not self._pausing.expired():
+            self._pausing.reschedule(0.0)
+
+    async def _pause(self, pause_s: float) -> None:
+        try:
+            async with asyncio.timeout(None) as self._pausing:
+                await self._clock.sleep(pause_s)
+        except TimeoutError:
+            self._failures = 0
+        finally:
+            self._pausing = None
 
     async def _serve(self) -> None:
         channel = peer_channel(self._network.identity(), self._peer.node_id, self._peer.addr)
@@ -109,6 +127,7 @@ class Link:
                 await self._greet(call)
                 self.channel = channel
                 self._failures = 0
+                self._listener.found(self._member_id)
                 await self._exchange(call)
             finally:
                 call.cancel()

@@ -14,6 +14,7 @@ import structlog
 from manager.raft import files
 from manager.raft.api import Peer
 from manager.raft.handoff import Handoff
+from manager.raft.log.faults import LogFailedError
 from manager.raft.log.snapshot_file import SnapshotReader
 from manager.raft.transport import snapshots
 from manager.raft.transport.hello import make_hello
@@ -96,8 +97,10 @@ class Switchboard:
         return sent
 
     def opened(self, inbound: Inbound) -> None:
-        """Learn of a stream that a member dialled; answers go there from now on."""
+        """Learn of a stream that a member dialled; answers go there until a request comes on another one."""
         self._inbound[inbound.member_id] = inbound
+        if inbound.member_id in self._links:
+            self._links[inbound.member_id][1].hurry()
 
     def closed(self, inbound: Inbound) -> None:
         """Learn that such a stream ended."""
@@ -108,6 +111,8 @@ class Switchboard:
 
     def take(self, inbound: Inbound, data: bytes) -> list[Message]:
         """Return the messages of a batch that came on such a stream; none if its sender may not send them."""
+        # Of two streams of one member, the dead one may be the last that was heard to open: its hello was held up.
+        self._inbound[inbound.member_id] = inbound
         inbound.consumed_bytes += len(data)
         if inbound.is_waiting:
             self._answers.post((inbound, None))
@@ -134,6 +139,7 @@ class Switchboard:
             self._events.snapshot_sent(message.to, ok=ok)
 
     async def _try(self, message: Message, reader: SnapshotReader, chunks: AsyncIterator[bytes]) -> bool:
+        """Send a snapshot once; whether that went well. A disk that fails ends the thread."""
         assert self._network is not None, "without a network there is nobody to send to"
         progress = snapshots.Progress("sent", message.to, reader.mark, self._clock)
         try:
@@ -143,6 +149,8 @@ class Switchboard:
             hello = make_hello(self._me, message.to, self._network.feature_level)
             if await snapshots.send(channel, hello, message, chunks, progress):
                 progress.done()
+        except LogFailedError:
+            raise
         except (grpc.aio.AioRpcError, SwarmError) as error:
             reason = error.details() if isinstance(error, grpc.aio.AioRpcError) else error.message
             _log.warning("raft snapshot not sent", member=message.to, index=reader.mark.index, reason=reason)

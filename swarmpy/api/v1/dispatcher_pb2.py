@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from swarmpy.api.v1 import types_pb2 as swarmpy_dot_api_dot_v1_dot_types__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1fswarmpy/api/v1/dispatcher.proto\x12\x0eswarmpy.api.v1\x1a\x1aswarmpy/api/v1/types.proto\"\xb6\x02\n\rWorkerMessage\x12&\n\x05hello\x18\x01 \x01(\x0b\x32\x15.swarmpy.api.v1.HelloH\x00\x12.\n\theartbeat\x18\x02 \x01(\x0b\x32\x19.swarmpy.api.v1.HeartbeatH\x00\x12-\n\x06status\x18\x03 \x01(\x0b\x32\x1b.swarmpy.api.v1.StatusBatchH\x00\x12=\n\x11\x65ndpoints_applied\x18\x04 \x01(\x0b\x32 .swarmpy.api.v1.EndpointsAppliedH\x00\x12(\n\x04logs\x18\x05 \x01(\x0b\x32\x18.swarmpy.api.v1.LogChunkH\x00\x12*\n\x07goodbye\x18\x06 \x01(\x0b\x32\x17.swarmpy.api.v1.GoodbyeH\x00\x42\t\n\x07message\"\xa8\x03\n\x0eManagerMessage\x12*\n\x07welcome\x18\x01 \x01(\x0b\x32\x17.swarmpy.api.v1.WelcomeH\x00\x12\x32\n\x0b\x61ssignments\x18\x02 \x01(\x0b\x32\x1b.swarmpy.api.v1.AssignmentsH\x00\x12\x33\n\tendpoints\x18\x03 \x01(\x0b\x32\x1e.swarmpy.api.v1.EndpointsBatchH\x00\x12+\n\x05\x64rain\x18\x04 \x01(\x0b\x32\x1a.swarmpy.api.v1.DrainStateH\x00\x12/\n\nstatus_ack\x18\x05 \x01(\x0b\x32\x19.swarmpy.api.v1.StatusAckH\x00\x12;\n\x10log_subscription\x18\x06 \x01(\x0b\x32\x1f.swarmpy.api.v1.LogSubscriptionH\x00\x12/\n\x08managers\x18\x07 \x01(\x0b\x32\x1b.swarmpy.api.v1.ManagerListH\x00\x12*\n\x04node\x18\x08 \x01(\x0b\x32\x1a.swarmpy.api.v1.NodeUpdateH\x00\x42\t\n\x07message\"\xb2\x02\n\x05Hello\x12\x14\n\x0cprotocol_min\x18\x01 \x01(\x03\x12\x14\n\x0cprotocol_max\x18\x02 \x01(\x03\x12\x34\n\x0b\x64\x65scription\x18\x03 \x01(\x0b\x32\x1f.swarmpy.api.v1.NodeDescription\x12\x0c\n\x04\x61\x64\x64r\x18\x04 \x01(\t\x12\x11\n\tdata_addr\x18\x05 \x01(\t\x12\x0f\n\x07\x62oot_id\x18\x06 \x01(\t\x12+\n\x07reports\x18\x07 \x03(\x0b\x32\x1a.swarmpy.api.v1.TaskReport\x12;\n\x11\x65ndpoints_applied\x18\x08 \x01(\x0b\x32 .swarmpy.api.v1.EndpointsApplied\x12\x14\n\x0cmanager_addr\x18\t \x01(\t\x12\x15\n\rfeature_level\x18\n \x01(\x03\"q\n\x07Welcome\x12\x10\n\x08protocol\x18\x01 \x01(\x03\x12\x12\n\nsession_id\x18\x02 \x01(\t\x12\x1a\n\x12heartbeat_period_s\x18\x03 \x01(\x01\x12\x12\n\ncluster_id\x18\x04 \x01(\t\x12\x10\n\x08managers\x18\x05 \x03(\t\"\x1f\n\x0bManagerList\x12\x10\n\x08managers\x18\x01 \x03(\t\"4\n\nNodeUpdate\x12&\n\x04role\x18\x01 \x01(\x0e\x32\x18.swarmpy.api.v1.NodeRole\"\x0b\n\tHeartbeat\"\t\n\x07Goodbye\"I\n\nTaskReport\x12\x0f\n\x07task_id\x18\x01 \x01(\t\x12*\n\x06status\x18\x02 \x01(\x0b\x32\x1a.swarmpy.api.v1.TaskStatus\"L\n\x0bStatusBatch\x12\x10\n\x08sequence\x18\x01 \x01(\x03\x12+\n\x07reports\x18\x02 \x03(\x0b\x32\x1a.swarmpy.api.v1.TaskReport\"\x1d\n\tStatusAck\x12\x10\n\x08sequence\x18\x01 \x01(\x03\"\xb7\x01\n\x0b\x41ssignments\x12\x10\n\x08\x63omplete\x18\x01 \x01(\x08\x12+\n\x05tasks\x18\x02 \x03(\x0b\x32\x1c.swarmpy.api.v1.AssignedTask\x12\x15\n\rremoved_tasks\x18\x03 \x03(\t\x12\x38\n\x10service_versions\x18\x04 \x03(\x0b\x32\x1e.swarmpy.api.v1.ServiceVersion\x12\x18\n\x10removed_versions\x18\x05 \x03(\t\"\xdc\x01\n\x0c\x41ssignedTask\x12\n\n\x02id\x18\x01 \x01(\t\x12\x12\n\nservice_id\x18\x02 \x01(\t\x12\x14\n\x0cspec_version\x18\x03 \x01(\x03\x12\x0c\n\x04slot\x18\x04 \x01(\x03\x12\x30\n\rdesired_state\x18\x05 \x01(\x0e\x32\x19.swarmpy.api.v1.TaskState\x12\x16\n\x0e\x64\x65sired_reason\x18\x06 \x01(\t\x12\x14\n\x0cwithdrawn_at\x18\x07 \x01(\x03\x12(\n\x05state\x18\x08 \x01(\x0e\x32\x19.swarmpy.api.v1.TaskState\" \n\x0e\x45ndpointsBatch\x12\x0e\n\x06update\x18\x01 \x01(\x0c\"2\n\x10\x45ndpointsApplied\x12\x10\n\x08revision\x18\x01 \x01(\x03\x12\x0c\n\x04\x62usy\x18\x02 \x03(\t\"+\n\nDrainState\x12\x0f\n\x07settled\x18\x01 \x01(\x03\x12\x0c\n\x04\x62usy\x18\x02 \x03(\t\"\x89\x01\n\x0fLogSubscription\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0e\n\x06\x63\x61ncel\x18\x02 \x01(\x08\x12\x10\n\x08task_ids\x18\x03 \x03(\t\x12\x0e\n\x06\x66ollow\x18\x04 \x01(\x08\x12\x11\n\x04tail\x18\x05 \x01(\x03H\x00\x88\x01\x01\x12\r\n\x05since\x18\x06 \x01(\x01\x12\r\n\x05until\x18\x07 \x01(\x01\x42\x07\n\x05_tail\"p\n\x08LogChunk\x12\x17\n\x0fsubscription_id\x18\x01 \x01(\t\x12,\n\x05lines\x18\x02 \x03(\x0b\x32\x1d.swarmpy.api.v1.WorkerLogLine\x12\x0c\n\x04\x64one\x18\x03 \x01(\x08\x12\x0f\n\x07problem\x18\x04 \x01(\t\"J\n\rWorkerLogLine\x12\x0f\n\x07task_id\x18\x01 \x01(\t\x12\n\n\x02\x61t\x18\x02 \x01(\x01\x12\x0e\n\x06stream\x18\x03 \x01(\x03\x12\x0c\n\x04\x64\x61ta\x18\x04 \x01(\x0c\x32Z\n\nDispatcher\x12L\n\x07Session\x12\x1d.swarmpy.api.v1.WorkerMessage\x1a\x1e.swarmpy.api.v1.ManagerMessage(\x01\x30\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1fswarmpy/api/v1/dispatcher.proto\x12\x0eswarmpy.api.v1\x1a\x1aswarmpy/api/v1/types.proto\"\xb6\x02\n\rWorkerMessage\x12&\n\x05hello\x18\x01 \x01(\x0b\x32\x15.swarmpy.api.v1.HelloH\x00\x12.\n\theartbeat\x18\x02 \x01(\x0b\x32\x19.swarmpy.api.v1.HeartbeatH\x00\x12-\n\x06status\x18\x03 \x01(\x0b\x32\x1b.swarmpy.api.v1.StatusBatchH\x00\x12=\n\x11\x65ndpoints_applied\x18\x04 \x01(\x0b\x32 .swarmpy.api.v1.EndpointsAppliedH\x00\x12(\n\x04logs\x18\x05 \x01(\x0b\x32\x18.swarmpy.api.v1.LogChunkH\x00\x12*\n\x07goodbye\x18\x06 \x01(\x0b\x32\x17.swarmpy.api.v1.GoodbyeH\x00\x42\t\n\x07message\"\xa8\x03\n\x0eManagerMessage\x12*\n\x07welcome\x18\x01 \x01(\x0b\x32\x17.swarmpy.api.v1.WelcomeH\x00\x12\x32\n\x0b\x61ssignments\x18\x02 \x01(\x0b\x32\x1b.swarmpy.api.v1.AssignmentsH\x00\x12\x33\n\tendpoints\x18\x03 \x01(\x0b\x32\x1e.swarmpy.api.v1.EndpointsBatchH\x00\x12+\n\x05\x64rain\x18\x04 \x01(\x0b\x32\x1a.swarmpy.api.v1.DrainStateH\x00\x12/\n\nstatus_ack\x18\x05 \x01(\x0b\x32\x19.swarmpy.api.v1.StatusAckH\x00\x12;\n\x10log_subscription\x18\x06 \x01(\x0b\x32\x1f.swarmpy.api.v1.LogSubscriptionH\x00\x12/\n\x08managers\x18\x07 \x01(\x0b\x32\x1b.swarmpy.api.v1.ManagerListH\x00\x12*\n\x04node\x18\x08 \x01(\x0b\x32\x1a.swarmpy.api.v1.NodeUpdateH\x00\x42\t\n\x07message\"\xb2\x02\n\x05Hello\x12\x14\n\x0cprotocol_min\x18\x01 \x01(\x03\x12\x14\n\x0cprotocol_max\x18\x02 \x01(\x03\x12\x34\n\x0b\x64\x65scription\x18\x03 \x01(\x0b\x32\x1f.swarmpy.api.v1.NodeDescription\x12\x0c\n\x04\x61\x64\x64r\x18\x04 \x01(\t\x12\x11\n\tdata_addr\x18\x05 \x01(\t\x12\x0f\n\x07\x62oot_id\x18\x06 \x01(\t\x12+\n\x07reports\x18\x07 \x03(\x0b\x32\x1a.swarmpy.api.v1.TaskReport\x12;\n\x11\x65ndpoints_applied\x18\x08 \x01(\x0b\x32 .swarmpy.api.v1.EndpointsApplied\x12\x14\n\x0cmanager_addr\x18\t \x01(\t\x12\x15\n\rfeature_level\x18\n \x01(\x03\"q\n\x07Welcome\x12\x10\n\x08protocol\x18\x01 \x01(\x03\x12\x12\n\nsession_id\x18\x02 \x01(\t\x12\x1a\n\x12heartbeat_period_s\x18\x03 \x01(\x01\x12\x12\n\ncluster_id\x18\x04 \x01(\t\x12\x10\n\x08managers\x18\x05 \x03(\t\"\x1f\n\x0bManagerList\x12\x10\n\x08managers\x18\x01 \x03(\t\"_\n\nNodeUpdate\x12&\n\x04role\x18\x01 \x01(\x0e\x32\x18.swarmpy.api.v1.NodeRole\x12\x11\n\tmember_id\x18\x02 \x01(\x04\x12\x16\n\x0enext_member_id\x18\x03 \x01(\x04\"\x0b\n\tHeartbeat\"\t\n\x07Goodbye\"I\n\nTaskReport\x12\x0f\n\x07task_id\x18\x01 \x01(\t\x12*\n\x06status\x18\x02 \x01(\x0b\x32\x1a.swarmpy.api.v1.TaskStatus\"L\n\x0bStatusBatch\x12\x10\n\x08sequence\x18\x01 \x01(\x03\x12+\n\x07reports\x18\x02 \x03(\x0b\x32\x1a.swarmpy.api.v1.TaskReport\"\x1d\n\tStatusAck\x12\x10\n\x08sequence\x18\x01 \x01(\x03\"\xb7\x01\n\x0b\x41ssignments\x12\x10\n\x08\x63omplete\x18\x01 \x01(\x08\x12+\n\x05tasks\x18\x02 \x03(\x0b\x32\x1c.swarmpy.api.v1.AssignedTask\x12\x15\n\rremoved_tasks\x18\x03 \x03(\t\x12\x38\n\x10service_versions\x18\x04 \x03(\x0b\x32\x1e.swarmpy.api.v1.ServiceVersion\x12\x18\n\x10removed_versions\x18\x05 \x03(\t\"\xdc\x01\n\x0c\x41ssignedTask\x12\n\n\x02id\x18\x01 \x01(\t\x12\x12\n\nservice_id\x18\x02 \x01(\t\x12\x14\n\x0cspec_version\x18\x03 \x01(\x03\x12\x0c\n\x04slot\x18\x04 \x01(\x03\x12\x30\n\rdesired_state\x18\x05 \x01(\x0e\x32\x19.swarmpy.api.v1.TaskState\x12\x16\n\x0e\x64\x65sired_reason\x18\x06 \x01(\t\x12\x14\n\x0cwithdrawn_at\x18\x07 \x01(\x03\x12(\n\x05state\x18\x08 \x01(\x0e\x32\x19.swarmpy.api.v1.TaskState\" \n\x0e\x45ndpointsBatch\x12\x0e\n\x06update\x18\x01 \x01(\x0c\"2\n\x10\x45ndpointsApplied\x12\x10\n\x08revision\x18\x01 \x01(\x03\x12\x0c\n\x04\x62usy\x18\x02 \x03(\t\"+\n\nDrainState\x12\x0f\n\x07settled\x18\x01 \x01(\x03\x12\x0c\n\x04\x62usy\x18\x02 \x03(\t\"\x89\x01\n\x0fLogSubscription\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0e\n\x06\x63\x61ncel\x18\x02 \x01(\x08\x12\x10\n\x08task_ids\x18\x03 \x03(\t\x12\x0e\n\x06\x66ollow\x18\x04 \x01(\x08\x12\x11\n\x04tail\x18\x05 \x01(\x03H\x00\x88\x01\x01\x12\r\n\x05since\x18\x06 \x01(\x01\x12\r\n\x05until\x18\x07 \x01(\x01\x42\x07\n\x05_tail\"p\n\x08LogChunk\x12\x17\n\x0fsubscription_id\x18\x01 \x01(\t\x12,\n\x05lines\x18\x02 \x03(\x0b\x32\x1d.swarmpy.api.v1.WorkerLogLine\x12\x0c\n\x04\x64one\x18\x03 \x01(\x08\x12\x0f\n\x07problem\x18\x04 \x01(\t\"J\n\rWorkerLogLine\x12\x0f\n\x07task_id\x18\x01 \x01(\t\x12\n\n\x02\x61t\x18\x02 \x01(\x01\x12\x0e\n\x06stream\x18\x03 \x01(\x03\x12\x0c\n\x04\x64\x61ta\x18\x04 \x01(\x0c\x32Z\n\nDispatcher\x12L\n\x07Session\x12\x1d.swarmpy.api.v1.WorkerMessage\x1a\x1e.swarmpy.api.v1.ManagerMessage(\x01\x30\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -43,33 +43,33 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_MANAGERLIST']._serialized_start=1243
   _globals['_MANAGERLIST']._serialized_end=1274
   _globals['_NODEUPDATE']._serialized_start=1276
-  _globals['_NODEUPDATE']._serialized_end=1328
-  _globals['_HEARTBEAT']._serialized_start=1330
-  _globals['_HEARTBEAT']._serialized_end=1341
-  _globals['_GOODBYE']._serialized_start=1343
-  _globals['_GOODBYE']._serialized_end=1352
-  _globals['_TASKREPORT']._serialized_start=1354
-  _globals['_TASKREPORT']._serialized_end=1427
-  _globals['_STATUSBATCH']._serialized_start=1429
-  _globals['_STATUSBATCH']._serialized_end=1505
-  _globals['_STATUSACK']._serialized_start=1507
-  _globals['_STATUSACK']._serialized_end=1536
-  _globals['_ASSIGNMENTS']._serialized_start=1539
-  _globals['_ASSIGNMENTS']._serialized_end=1722
-  _globals['_ASSIGNEDTASK']._serialized_start=1725
-  _globals['_ASSIGNEDTASK']._serialized_end=1945
-  _globals['_ENDPOINTSBATCH']._serialized_start=1947
-  _globals['_ENDPOINTSBATCH']._serialized_end=1979
-  _globals['_ENDPOINTSAPPLIED']._serialized_start=1981
-  _globals['_ENDPOINTSAPPLIED']._serialized_end=2031
-  _globals['_DRAINSTATE']._serialized_start=2033
-  _globals['_DRAINSTATE']._serialized_end=2076
-  _globals['_LOGSUBSCRIPTION']._serialized_start=2079
-  _globals['_LOGSUBSCRIPTION']._serialized_end=2216
-  _globals['_LOGCHUNK']._serialized_start=2218
-  _globals['_LOGCHUNK']._serialized_end=2330
-  _globals['_WORKERLOGLINE']._serialized_start=2332
-  _globals['_WORKERLOGLINE']._serialized_end=2406
-  _globals['_DISPATCHER']._serialized_start=2408
-  _globals['_DISPATCHER']._serialized_end=2498
+  _globals['_NODEUPDATE']._serialized_end=1371
+  _globals['_HEARTBEAT']._serialized_start=1373
+  _globals['_HEARTBEAT']._serialized_end=1384
+  _globals['_GOODBYE']._serialized_start=1386
+  _globals['_GOODBYE']._serialized_end=1395
+  _globals['_TASKREPORT']._serialized_start=1397
+  _globals['_TASKREPORT']._serialized_end=1470
+  _globals['_STATUSBATCH']._serialized_start=1472
+  _globals['_STATUSBATCH']._serialized_end=1548
+  _globals['_STATUSACK']._serialized_start=1550
+  _globals['_STATUSACK']._serialized_end=1579
+  _globals['_ASSIGNMENTS']._serialized_start=1582
+  _globals['_ASSIGNMENTS']._serialized_end=1765
+  _globals['_ASSIGNEDTASK']._serialized_start=1768
+  _globals['_ASSIGNEDTASK']._serialized_end=1988
+  _globals['_ENDPOINTSBATCH']._serialized_start=1990
+  _globals['_ENDPOINTSBATCH']._serialized_end=2022
+  _globals['_ENDPOINTSAPPLIED']._serialized_start=2024
+  _globals['_ENDPOINTSAPPLIED']._serialized_end=2074
+  _globals['_DRAINSTATE']._serialized_start=2076
+  _globals['_DRAINSTATE']._serialized_end=2119
+  _globals['_LOGSUBSCRIPTION']._serialized_start=2122
+  _globals['_LOGSUBSCRIPTION']._serialized_end=2259
+  _globals['_LOGCHUNK']._serialized_start=2261
+  _globals['_LOGCHUNK']._serialized_end=2373
+  _globals['_WORKERLOGLINE']._serialized_start=2375
+  _globals['_WORKERLOGLINE']._serialized_end=2449
+  _globals['_DISPATCHER']._serialized_start=2451
+  _globals['_DISPATCHER']._serialized_end=2541
 # @@protoc_insertion_point(module_scope)

@@ -231,15 +231,23 @@ class NodeUpdate(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     ROLE_FIELD_NUMBER: _builtins.int
+    MEMBER_ID_FIELD_NUMBER: _builtins.int
+    NEXT_MEMBER_ID_FIELD_NUMBER: _builtins.int
     role: _types_pb2.NodeRole.ValueType
+    member_id: _builtins.int
+    """Which member of the managers' group the node is; 0: none."""
+    next_member_id: _builtins.int
+    """The group's next new member: lower ids that are not `member_id` are this node's no more."""
     def __init__(
         self,
         *,
         role: _types_pb2.NodeRole.ValueType = ...,
+        member_id: _builtins.int = ...,
+        next_member_id: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["role", b"role"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["member_id", b"member_id", "next_member_id", b"next_member_id", "role", b"role"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -149,6 +149,14 @@ def _counts_own_unstored(original: Any) -> Any:
     return stored
 
 
+def _never_gives_up(original: Any) -> Any:
+    def tick(self: Any) -> Any:
+        self._transfer_ticks = 0
+        return original(self)
+
+    return tick
+
+
 def _first_half(name: str) -> Wrap:
     return lambda _original: lambda self, given: getattr(self.incoming, name)(given)
 
@@ -204,7 +212,9 @@ plant(
     (Leader, "propose_conf_change", _forgets_pending),
 )
 plant("snapshot-backwards", "a late snapshot replaces newer state", (Follower, "_restore", _restores_always))
-plant("stale-unanswered", "messages of old terms are not answered", (election, "answer_old", always(None)))
+plant("probe-abandoned", "a probe that was lost is never sent again", (Replication, "heartbeat_answered", always(None)))
+plant("snapshot-abandoned", "nobody learns what became of a snapshot", (Replication, "snapshot_ended", always(None)))
+plant("transfer-for-ever", "a transfer is never given up", (Leader, "tick", _never_gives_up))
 plant("joint-not-left", "no leader ends a joint stage by itself", (Leader, "_leave_joint", always(None)))
 plant(
     "stands-unready",

@@ -42,6 +42,16 @@ class Faults:
         }
         for name, happens in sorts.items():
             self._again(stream(self._cluster.options.seed, name), name, happens)
+        self._watch(stream(self._cluster.options.seed, "watch"))
+
+    def _watch(self, rng: random.Random) -> None:
+        """Start what is down, in the end, whatever the reason."""
+        if self._over:
+            return
+        for host in self._cluster.serving():
+            if host.run is None and rng.random() < 0.5:
+                host.start()
+        self._cluster.timeline.after(1_500_000, lambda: self._watch(rng))
 
     def _again(self, rng: random.Random, name: str, happens: Callable[[random.Random], None]) -> None:
         often = CHATTY if name in ("members", "transfer") else 1

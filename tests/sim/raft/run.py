@@ -236,7 +236,7 @@ class Run:
 
         def installed(mark: SnapshotMark, hard_state: HardState) -> None:
             install(mark, hard_state)
-            shadow.installed(mark)
+            shadow.installed(mark, hard_state)
 
         def noted(index: int, conf: ConfState) -> None:
             note_members(index, conf)

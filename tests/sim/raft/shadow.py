@@ -51,8 +51,9 @@ class Shadow:
             del self.terms[index]
         self.changes = {index for index in self.changes if index > mark.index}
 
-    def installed(self, mark: SnapshotMark) -> None:
-        """Note a leader's snapshot, which stands in the place of the whole log."""
+    def installed(self, mark: SnapshotMark, hard_state: HardState) -> None:
+        """Note a leader's snapshot, which stands in the place of the whole log, and the hard state stored with it."""
+        self.term, self.vote = hard_state.term, hard_state.vote
         self.mark, self.terms, self.changes = mark, {}, set()
 
     def holds(self, index: int, term: int) -> bool:

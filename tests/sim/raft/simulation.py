@@ -16,7 +16,7 @@ from manager.raft.types import Role
 from tests.sim.raft.clients import Clients
 from tests.sim.raft.cluster import Cluster
 from tests.sim.raft.faults import Faults
-from tests.sim.raft.history import Kind
+from tests.sim.raft.history import Kind, Operation
 from tests.sim.raft.host import Fate
 from tests.sim.raft.linearizability import TooHardError, check
 from tests.sim.raft.machine import content_of
@@ -153,10 +153,14 @@ class Simulation:
         if not leaders:
             return False
         leader = max(leaders, key=lambda run: run.node.term)
-        if leader.node._core.conf.voters_outgoing and not self.operator.busy:
-            self.cluster.spawn(self.operator.leave_joint())
+        self._end_joint(leader)
         status = leader.node.status()
         return not status.conf.voters_outgoing and status.commit_index == status.last_index
+
+    def _end_joint(self, leader: Run) -> None:
+        """A joint stage that was begun to be ended by hand is ended by hand."""
+        if leader.node._core.conf.voters_outgoing and not self.operator.busy:
+            self.cluster.spawn(self.operator.leave_joint())
 
     def _quiet(self) -> bool:
         """All members have applied all there is."""
@@ -165,6 +169,8 @@ class Simulation:
         last = {run.node.status().last_index for run in runs}
         applied = {run.machine.applied for run in runs}
         leads = [run for run in runs if run.node._core.role is Role.LEADER]
+        for run in leads:
+            self._end_joint(run)
         joint = any(run.node._core.conf.voters_outgoing for run in runs)
         calm = not self.operator.busy and not joint
         return calm and len(runs) == len(serving) and len(last) == 1 and last == applied and len(leads) >= 1
@@ -190,17 +196,20 @@ class Simulation:
         runs = self._members()
         done = [0]
 
-        async def one(run: Run, key: str, number: int) -> None:
-            operation = cluster.history.invoke(number, Kind.READ, key)
-            while (answer := await self.clients.ask(run.host, operation, "", rng)) is None:
+        async def ask(run: Run, operation: Operation, request_id: str) -> None:
+            while (answer := await self.clients.ask(run.host, operation, request_id, rng)) is None:
                 await cluster.timeline.sleep(100_000)
+                if operation.kind is not Kind.READ:
+                    run = cluster.hosts[cluster.leader_id].run or run
             self.clients.told(operation, answer)
             done[0] += 1
 
         with cluster.timeline.loop.current():
             for number, (run, key) in enumerate(itertools.product(runs, keys)):
-                cluster.spawn(one(run, key, 100 + number))
-        self._until("answer to a read", CALM_TICKS, lambda: done[0] == len(runs) * len(keys))
+                cluster.spawn(ask(run, cluster.history.invoke(100 + number, Kind.READ, key), ""))
+            cluster.spawn(ask(runs[0], cluster.history.invoke(99, Kind.WRITE, "last", "written"), "last"))
+        expected = len(runs) * len(keys) + 1
+        self._until("answer to a read or write", CALM_TICKS, lambda: done[0] == expected)
         assert all(host.fate is not Fate.SERVES or host.run is not None for host in cluster.hosts.values())
 
 

@@ -15,7 +15,7 @@ from swarmpy.security.identity import Identity
 from tests.support.clock import FakeClock
 from tests.support.cluster import leading
 from worker.founding import found_cluster
-from worker.renewal import Renewal, renewal_at
+from worker.renewal import Renewal, in_turn, renewal_at
 
 LIFE_S = 1000.0
 
@@ -53,6 +53,11 @@ class Scripted:
 
     async def _keep(self, identity: Identity) -> None:
         self._held.append(identity)
+
+
+def test_a_node_asks_its_own_manager_last() -> None:
+    held = msgspec.structs.replace(identity(0.0), managers=("127.0.0.1:1", "127.0.0.3:1", "127.0.0.2:1"))
+    assert in_turn(held) == ["127.0.0.3:1", "127.0.0.2:1", "127.0.0.1:1"]
 
 
 def test_the_window_is_from_half_to_four_fifths_of_its_life() -> None:

@@ -195,6 +195,19 @@ async def test_a_leader_that_never_answers_is_given_up_when_another_leads(pair: 
         pair.m2.stuck.set()
 
 
+async def test_a_lead_that_changes_again_while_a_call_is_given_up_harms_nobody(pair: Pair) -> None:
+    pair.elect(pair.m2)
+    pair.m2.stuck = asyncio.Event()
+    async with asyncio.TaskGroup() as group:
+        removed = group.create_task(pair.remove())
+        await pair.m2.called.wait()
+        pair.elect(None)
+        await asyncio.sleep(0)
+        pair.elect(pair.m1)
+        assert await removed == "web by m1"
+        pair.m2.stuck.set()
+
+
 async def test_a_refusal_of_the_leader_comes_back_as_it_is(pair: Pair) -> None:
     pair.elect(pair.m2)
     pair.m2.refusals = [SwarmError(Code.OUT_OF_SEQUENCE, "the service changed")]

@@ -73,6 +73,19 @@ async def test_a_leader_that_dies_is_replaced_before_its_time_out() -> None:
         await everywhere(running, [b"before", b"after"])
 
 
+async def test_members_that_all_come_back_elect_before_any_time_out() -> None:
+    patient = replace(CONFIG, node=replace(CONFIG.node, core=CoreConfig(election_ticks=1_000_000)))
+    async with cluster(3, patient) as running:
+        await (await running.leader()).raft.propose(b"before")
+        await everywhere(running, [b"before"])
+        for member in running.running:
+            await member.kill()
+        for member_id in running.members:
+            await running.restart(member_id)
+        await (await running.leader()).raft.propose(b"after")
+        await everywhere(running, [b"before", b"after"])
+
+
 async def test_a_member_comes_back_on_another_port() -> None:
     async with cluster(3) as running:
         leader = await running.leader()
