@@ -21,6 +21,7 @@ from swarmpy.model.states import Availability, NodeRole
 from swarmpy.model.validate import validate_cluster_spec
 from swarmpy.security import identity as identities
 from swarmpy.security.identity import Identity
+from worker.duty import Duty
 from worker.errand import Errands
 from worker.founding import found_cluster, restored_identity
 from worker.host import Place
@@ -44,7 +45,18 @@ class Addresses:
 class Membership:
     """This node's place in a cluster, if it has one. `member` runs while it has."""
 
-    def __init__(self, place: Place, clock: Clock, rng: random.Random, random_bytes: RandomBytes) -> None:
+    def __init__(
+        self,
+        place: Place,
+        clock: Clock,
+        rng: random.Random,
+        random_bytes: RandomBytes,
+        errands: Errands | None = None,
+    ) -> None:
+        """
+        Args:
+            errands: None sends them through this node's task host.
+        """
         self._place = place
         self._clock = clock
         self._rng = rng
@@ -52,7 +64,7 @@ class Membership:
         self._lock = asyncio.Lock()
         self._changed = asyncio.Event()
         self._identity = identities.load(place.state_dir)
-        self._errands = Errands(place)
+        self._errands = errands or Errands(place)
         self._manager = ManagerProcess(place, clock)
         self._recovery = Recovery(place, self._manager, clock, random_bytes)
         self.member: Member | None = None
@@ -68,17 +80,27 @@ class Membership:
             if self._identity is None:
                 await self._changed.wait()
                 continue
-            standing = StandingWatch(self._clock, self._manager.member_id, self._begin_anew)
-            self.member = Member(
-                self._place, self._identity, self._clock, self._rng, self._keep, self._renewed, standing
-            )
-            try:
-                async with asyncio.TaskGroup() as group:
-                    running = group.create_task(self.member.run())
-                    await self._changed.wait()
-                    running.cancel()
-            finally:
-                self.member = None
+            await self._belong(self._identity)
+
+    async def _belong(self, identity: Identity) -> None:
+        """Be a member of a cluster until this node is in another one, or in none."""
+        duty = Duty(self._manager, self._role, self._clock)
+        standing = StandingWatch(self._clock, self._manager.member_id, self._begin_anew)
+
+        async def renewed(before: Identity, after: Identity) -> None:
+            if before.role is not after.role:
+                log.info("promoted" if after.role is NodeRole.MANAGER else "demoted")
+                duty.look()
+
+        self.member = Member(self._place, identity, self._clock, self._rng, self._keep, renewed, standing)
+        try:
+            async with asyncio.TaskGroup() as group:
+                running = [group.create_task(self.member.run()), group.create_task(duty.run())]
+                await self._changed.wait()
+                for task in running:
+                    task.cancel()
+        finally:
+            self.member = None
 
     async def init(self, spec: ClusterSpec, availability: Availability, addresses: Addresses) -> tuple[Identity, str]:
         """Found a cluster with this node as its manager; return the identity and the worker token.
@@ -316,17 +338,8 @@ class Membership:
         self._identity = identity
         identities.save(self._place.state_dir, identity)
 
-    async def _renewed(self, before: Identity, after: Identity) -> None:
-        """Have the manager run, or not, as the new certificate says; one that runs takes it up by itself."""
-        if self._identity is None or self._identity.node_id != after.node_id:
-            return
-        match before.role, after.role:
-            case NodeRole.WORKER, NodeRole.MANAGER:
-                log.info("promoted")
-                await self._manager.run()
-            case NodeRole.MANAGER, NodeRole.WORKER:
-                log.info("demoted")
-                await self._manager.forget()
+    def _role(self) -> NodeRole:
+        return self._identity.role if self._identity is not None else NodeRole.WORKER
 
     async def _begin_anew(self) -> None:
         """Have this node's manager join the others as another member."""

@@ -67,6 +67,8 @@ class Changes:
 
     def replaced(self, first: Entry) -> Iterator[Settled]:
         """Give up those whose place is taken by `first`, which is stored now, or lies behind it."""
+        if not self._proposed:
+            return
         due = [c for c in self._proposed if c.place.index >= first.index and c.place.term < first.term]
         self._proposed = [c for c in self._proposed if c not in due]
         yield from ((change.waiter, lost()) for change in due)

@@ -134,7 +134,7 @@ class EntryLog:
     def begin_storing(self) -> tuple[Entry, ...]:
         """Return what is not stored yet; `end_storing` comes next."""
         self._storing = self.last_index
-        return self.between(self._stable + 1, self._storing)
+        return tuple(self._entries[self._stable - self._before_index :])
 
     def end_storing(self) -> None:
         """Say that what `begin_storing` gave is stored. What was replaced since then is not."""

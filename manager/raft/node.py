@@ -320,7 +320,7 @@ class RaftNode:
         if ready.snapshot is not None:
             self._outlet.deliver(Delivery(restore=ready.snapshot))
         if ready.committed:
-            settled += self._committed(ready.committed)
+            settled.extend(self._committed(ready.committed))
         if ready.leadership is not None:
             self._waiting.reads.again()
         if ready.reads:

@@ -54,7 +54,7 @@ class Output:
         hard, told = member.hard_state, self._told_hard
         is_promised = (hard.term, hard.vote) == (told.term, told.vote)
         entries = member.log.begin_storing()
-        committed = self._committed() if hand_out else ()
+        committed = self._committed() if hand_out and member.applied < member.commit else ()
         ahead, messages = self._sent(is_promised) if member.outbox else ((), ())
         self._ready = Ready(
             hard_state=hard if hard != told else None,

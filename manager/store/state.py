@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
+from collections.abc import Iterable
 from typing import Any, Final, cast
 
 from manager.store import codec
@@ -59,6 +61,7 @@ class State:
             raise SwarmError(Code.CORRUPT, f"log entry {index} has revision {body.revision} after {self.revision}")
         # All of it is decoded before any of it is applied, so that a bad entry leaves the state as it was.
         decoded = [[codec.decode_change(change) for change in each.changes] for each in body.transactions]
+        self._share(decoded)
         commits = []
         for transaction, changes in zip(body.transactions, decoded, strict=True):
             self.revision += 1
@@ -69,9 +72,18 @@ class State:
         self.digest = codec.digest_of(data)
         return commits
 
+    def _share(self, decoded: Iterable[Iterable[tuple[Table[Any], str, Any]]]) -> None:
+        """Share the values of an entry's rows, a table at a time: for single rows it takes three times as long."""
+        rows: defaultdict[Table[Any], list[Any]] = defaultdict(list)
+        for changes in decoded:
+            for table, _, row in changes:
+                if row is not None:
+                    rows[table].append(row)
+        for table, found in rows.items():
+            self._sharing[table].share(found)
+
     def _put(self, table: Table[Any], row_id: str, row: Any) -> Change[Any]:
         rows = self._tables[table]
         if row is None:
             return Change(table, rows.remove(row_id), None)
-        self._sharing[table].share((row,))
         return Change(table, rows.put(row), row)

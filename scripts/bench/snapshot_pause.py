@@ -3,8 +3,9 @@
     python -m scripts.bench snapshot_pause [--tasks 1000000] [--rounds 5]
 
 One member, its log on disk, encrypted. A writer changes one task after the other, and each change is synced before it
-is answered. The garbage collector is kept from the copy as a manager does it. A round's figure is the longest that a change took while a snapshot was copied, encoded, written and
-adopted; beside it stands the longest in as many seconds without one.
+is answered. A round's figure is the longest that a change took while a snapshot was copied, encoded, written and
+adopted, with the garbage collector kept from the copy, as a manager does it; beside it stands the longest in as many
+seconds without one.
 """
 
 from __future__ import annotations

@@ -14,8 +14,8 @@ from scripts.faults.clock_hook.sitecustomize import OFFSET, VARIABLE
 from swarmpy.model.cluster import ClusterSpec
 
 HOOK: Final = Path(__file__).with_name("clock_hook")
-DISK_BYTES: Final = 112 * 1024 * 1024
-"""A log's first segment takes 64 MiB; the second one does not fit when the rest is taken."""
+DISK_BYTES: Final = 384 * 1024 * 1024
+"""Room for two segments of the log, of 64 MiB, and two snapshots with all that the nemesis writes to fill them."""
 BALLAST: Final = "ballast"
 SPEC: Final = ClusterSpec(heartbeat_period_s=1.0, snapshot_interval=300)
 """Snapshots come often, so that who was away is sent one."""

@@ -59,7 +59,7 @@ class Plan:
 
 
 def draw(seed: int, *, managers: int = 0, can_cut: bool = True, can_fill: bool = True) -> Plan:
-    """Return the round of a seed. Rounds of seeds in a row go through all the faults that are possible, again and again.
+    """Return the round of a seed. Rounds of seeds in a row go through all faults that are possible, again and again.
 
     Args:
         managers: how many; 0 draws it.

@@ -67,7 +67,7 @@ async def test_the_last_manager_stays(cluster: Cluster) -> None:
         "this node is the last manager: leaving erases the whole state of the swarm; "
         "use `swarmpy swarm leave --force` to do so"
     )
-    said = await refused(cluster.manager, "node", "rm", "--force", "self")
+    said = await refused(cluster.manager, "node", "rm", "--force", "node1")
     assert said == "node node1 is a manager and cannot be removed: demote it first"
 
 
@@ -109,7 +109,6 @@ async def test_another_swarm_is_another_swarm(cluster: Cluster, stranger: Node) 
     own = identities.load(stranger.state_dir)
     assert own is not None
     assert (await joining(own, cluster.join_address)).code is Code.UNAVAILABLE  # not even a connection
-    assert "no other manager" not in cluster.manager.log()
 
 
 async def test_a_worker_cannot_pass_for_a_manager(cluster: Cluster) -> None:
@@ -139,7 +138,6 @@ async def test_two_managers_cannot_have_one_state_directory(cluster: Cluster) ->
     second = await asyncio.to_thread(subprocess.run, command, capture_output=True, text=True, timeout=60, check=False)
     assert second.returncode == REFUSED_CONFIGURATION
     assert f"{node.state_dir}/manager is in use by another process" in second.stderr
-    assert node.client is not None
     assert (await node.cli("node", "ls")).status == 0
 
 

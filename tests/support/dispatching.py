@@ -57,6 +57,7 @@ class Desk:
     dispatcher: Dispatcher
     broker: LogBroker
     channel: grpc.aio.Channel
+    managers: list[str]
 
     @asynccontextmanager
     async def worker(self, node_id: str = "n1", **hello: Any) -> AsyncIterator[ScriptedWorker]:
@@ -112,6 +113,8 @@ class ScriptedWorker:
         busy: Iterable[str] = (),
         reports: Iterable[pb.TaskReport] = (),
         data_addr: str = "127.0.0.9",
+        manager_addr: str = "",
+        feature_level: int = 0,
         welcome: bool = True,
     ) -> None:
         capabilities = (Capability.PROCESS, *((Capability.DATA_PLANE,) if plane else ()))
@@ -122,6 +125,8 @@ class ScriptedWorker:
             description=cast(types_pb2.NodeDescription, to_proto(description)),
             addr="127.0.0.9",
             data_addr=data_addr,
+            manager_addr=manager_addr,
+            feature_level=feature_level,
             reports=reports,
             endpoints_applied=pb.EndpointsApplied(revision=applied, busy=busy),
         )
@@ -198,7 +203,8 @@ async def dispatching(tmp_path: Path, *, leads: bool = True, filled: bool = True
     async with running_store(log) as store:
         if filled:
             await fill_store(store)
-        dispatcher = Dispatcher(store, clock, managers=lambda: ("127.0.0.1:2377",))
+        managers = ["127.0.0.1:2377"]
+        dispatcher = Dispatcher(store, clock, managers=lambda: tuple(managers))
         broker = LogBroker(dispatcher, random_source(1))
         servicer = DispatcherServicer(
             dispatcher,
@@ -214,7 +220,7 @@ async def dispatching(tmp_path: Path, *, leads: bool = True, filled: bool = True
         await server.start()
         try:
             async with unix_channel(tmp_path / "d.sock") as channel:
-                desk = Desk(store, log, clock, dispatcher, broker, channel)
+                desk = Desk(store, log, clock, dispatcher, broker, channel, managers)
                 if leads:
                     async with leading(dispatcher):
                         yield desk

@@ -15,6 +15,8 @@ from tests.sim.raft.network import FAIR, Weather
 from tests.sim.raft.options import TICK_US, stream
 from tests.support.raft_member import frames
 
+PERIOD_TICKS: Final = 60
+LULL_TICKS: Final = 20
 CHATTY: Final = 3  # a transfer or change of members is asked for this much more often than a fault comes
 
 
@@ -62,11 +64,19 @@ class Faults:
                 return
             # The dice of one fault come from a seed of their own: what they find does not change the later ones.
             once = random.Random(rng.getrandbits(64))
-            if name in self._cluster.options.faults:
+            if name in self._cluster.options.faults and not self._is_lull():
                 happens(once)
             self._again(rng, name, happens)
 
         self._cluster.timeline.after(delay_us, due)
+
+    def _is_lull(self) -> bool:
+        """Whether nothing new goes wrong for a while: what never makes progress breaks nothing."""
+        return (self._cluster.timeline.now_us // TICK_US) % PERIOD_TICKS >= PERIOD_TICKS - LULL_TICKS
+
+    def _length_us(self, rng: random.Random, most_ticks: int) -> int:
+        """Return how long something lasts, mostly not beyond the next fault of its sort."""
+        return int(rng.uniform(1, min(most_ticks, 1.5 * self._cluster.options.fault_every_ticks)) * TICK_US)
 
     def heal(self) -> None:
         """End everything: the network is fair, disks have space, clocks are right, machines run."""
@@ -103,7 +113,7 @@ class Faults:
         ids = [host.member_id for host in cluster.serving()]
         blocked = set(_cut(rng, ids, cluster.leader_id))
         flaps = rng.choice((1, 1, 1, 4))
-        length_us = int(rng.uniform(1, 40) * TICK_US) // flaps
+        length_us = self._length_us(rng, 40) // flaps
         cluster.timeline.note("cut", *sorted(blocked), length_us, flaps)
         for flap in range(flaps):
             cluster.timeline.after(2 * flap * length_us, lambda: self._block(blocked, rng))
@@ -166,7 +176,7 @@ class Faults:
             host = self._choose(rng, hosts)
             host.fill(rng.choice((0, 0, 3_000, 30_000)))
             self._cluster.timeline.note("full", f"m{host.member_id}")
-            self._cluster.timeline.after(int(rng.uniform(2, 60) * TICK_US), lambda: self._space(host))
+            self._cluster.timeline.after(self._length_us(rng, 60), lambda: self._space(host))
 
     def _space(self, host: Host) -> None:
         host.free()
@@ -207,7 +217,7 @@ class Faults:
         elif what == "jump":
             host.jump(rng.randint(2, 40))
         else:
-            host.pause(int(rng.uniform(1, 50) * TICK_US))
+            host.pause(self._length_us(rng, 50))
 
 
 def _cut(rng: random.Random, ids: list[int], leader_id: int) -> Iterator[tuple[int, int]]:

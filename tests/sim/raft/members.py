@@ -16,6 +16,7 @@ from tests.sim.raft.machine import HARMLESS
 from tests.sim.raft.run import Run
 
 MOST_MEMBERS: Final = 7
+MOST_IDLE: Final = 2
 ADD_VOTER, ADD_LEARNER, REMOVE = ConfChangeKind.ADD_VOTER, ConfChangeKind.ADD_LEARNER, ConfChangeKind.REMOVE
 
 
@@ -184,4 +185,5 @@ class Operator:
         """Return a machine whose member nobody knows yet: one from an attempt that came to nothing, or a new one."""
         known = self._ever() | members_of(conf)
         idle = [host.member_id for host in self._cluster.serving() if host.member_id not in known]
-        return self._rng.choice(idle) if idle and self._rng.random() < 0.5 else self._cluster.join().member_id
+        many = len(idle) >= MOST_IDLE or self._rng.random() < 0.5
+        return self._rng.choice(idle) if idle and many else self._cluster.join().member_id

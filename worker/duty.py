@@ -1,0 +1,56 @@
+"""Has this node's manager process run while its certificate says that it is a manager, and at no other time."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Final, Protocol
+
+import structlog
+
+from swarmpy.clock import Clock
+from swarmpy.errors import SwarmError
+from swarmpy.model.states import NodeRole
+
+log = structlog.get_logger(__name__)
+
+RETRY_S: Final = 1.0
+
+
+class ManagerControl(Protocol):
+    """This node's manager process."""
+
+    async def run(self) -> None:
+        """Have it run, without waiting for it; one that runs is left alone."""
+
+    async def forget(self) -> None:
+        """Stop it and remove all that it has stored, if there is anything."""
+
+
+class Duty:
+    """Begins with a look: the last word to swarmpyd may have been lost with the worker that was to say it.
+
+    Args:
+        role: returns what the certificate says.
+    """
+
+    def __init__(self, manager: ManagerControl, role: Callable[[], NodeRole], clock: Clock) -> None:
+        self._manager, self._role, self._clock = manager, role, clock
+        self._changed = asyncio.Event()
+
+    def look(self) -> None:
+        """Look again: the certificate is another one."""
+        self._changed.set()
+
+    async def run(self) -> None:
+        """See to it until cancelled; what fails is tried again."""
+        while True:
+            self._changed.clear()
+            role = self._role()
+            try:
+                await (self._manager.run() if role is NodeRole.MANAGER else self._manager.forget())
+            except (SwarmError, TimeoutError) as error:
+                log.warning("manager_not_seen_to", role=role.name, reason=str(error))
+                await self._clock.sleep(RETRY_S)
+            else:
+                await self._changed.wait()
