@@ -7,12 +7,12 @@ manager has to apply again before it answers.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from typing import Final
+from typing import Final, Protocol
 
 import structlog
 
 from manager.heap import Heap
-from manager.raft.api import ReplicatedLog
+from manager.raft.types import SnapshotMark, Status
 from manager.store.store import Store
 from manager.store.tables import CLUSTERS
 from swarmpy.clock import Clock
@@ -26,6 +26,14 @@ RETRY_S: Final = 30.0
 LONG_LOG_BYTES: Final = 16 * 1024 * 1024
 
 
+class Log(Protocol):
+    """The replicated log as compaction sees it."""
+
+    def status(self) -> Status: ...
+
+    async def snapshot(self, index: int, chunks: Iterable[bytes]) -> SnapshotMark: ...
+
+
 class Compaction:
     """Compares the log's length with the cluster's snapshot interval once a second.
 
@@ -33,7 +41,7 @@ class Compaction:
     """
 
     def __init__(
-        self, store: Store, raft: ReplicatedLog, clock: Clock, heap: Heap, applied_bytes: Callable[[], int] = lambda: 0
+        self, store: Store, raft: Log, clock: Clock, heap: Heap, applied_bytes: Callable[[], int] = lambda: 0
     ) -> None:
         """
         Args:

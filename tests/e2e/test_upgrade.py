@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from functools import partial
 
 import pytest
 
@@ -24,7 +25,7 @@ async def test_the_cluster_rises_with_its_last_manager() -> None:
         for place, node in enumerate(cluster.managers):
             del node.environ[features.VARIABLE]
             await node.restart()
-            await until(lambda node=node: _is_reachable(cluster, node.name), what=f"{node.name} is back")
+            await until(partial(_is_reachable, cluster, node.name), what=f"{node.name} is back")
             if place < 2:
                 with pytest.raises(SwarmError, match="cannot store configs yet"):
                     await cluster.client.configs.create(SPEC)
