@@ -8,7 +8,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help dev demo test check format proto sim sim-planted bench e2e clean
+.PHONY: help dev demo test check format proto sim sim-planted ci-faults faults bench e2e clean
 
 help: ## List what can be done
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -54,6 +54,12 @@ sim: $(STAMP) ## Simulate Raft clusters from fresh seeds (SEED=7 replays one, MI
 
 sim-planted: $(STAMP) ## Plant bugs in Raft one by one and print which law finds each, and how soon
 	@$(BIN)/python -m scripts.sim --planted --jobs 2
+
+ci-faults: $(STAMP) ## Ten rounds of faults on clusters of real managers, their histories checked
+	@$(BIN)/python -m scripts.faults --rounds 10 $(if $(SEED),--seed $(SEED))
+
+faults: $(STAMP) ## The same for MINUTES=60 (SEED=7 begins there)
+	@$(BIN)/python -m scripts.faults --minutes $(or $(MINUTES),60) $(if $(SEED),--seed $(SEED))
 
 bench: $(STAMP) ## Run every benchmark in scripts/bench (names the Debian packages of the peers that are missing)
 	@$(BIN)/python -m scripts.bench

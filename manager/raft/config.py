@@ -34,11 +34,11 @@ class CoreConfig:
     """
 
     uncommitted_bytes: int = 64 * 1024 * 1024
-    apply_entries: int = 256
+    apply_entries: int = 64
     apply_bytes: int = 256 * 1024
     election_ticks: int = 8
     heartbeat_ticks: int = 1
-    max_message_bytes: int = 1024 * 1024
+    max_message_bytes: int = 128 * 1024
     max_inflight: int = 256
     max_inflight_bytes: int = 64 * 1024 * 1024
     max_reads: int = 4096

@@ -155,6 +155,7 @@ class Node:
             self.daemon = subprocess.Popen(
                 [*self.place.enter, *self._wrap, *command, *self._options],
                 env=environ,
+                stdout=log,
                 stderr=log,
                 start_new_session=True,
             )

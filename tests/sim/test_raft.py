@@ -18,9 +18,9 @@ from tests.sim.raft import table
 from tests.sim.raft.campaign import report, run_seed
 from tests.sim.raft.planted import BUGS, planted
 
-FIXED_SEEDS: Final = 150
-FRESH_SEEDS: Final = 60
-BATCH: Final = 30
+FIXED_SEEDS: Final = 120
+FRESH_SEEDS: Final = 45
+BATCH: Final = 15
 ROOT: Final = Path(__file__).resolve().parents[2]
 FIRST_FRESH: Final = int(os.environ.get("SWARMPY_SEED") or random.SystemRandom().randrange(10**9))
 FIRST_SEEDS: Final = (*range(1, FIXED_SEEDS, BATCH), *range(FIRST_FRESH, FIRST_FRESH + FRESH_SEEDS, BATCH))
@@ -58,7 +58,7 @@ def test_every_planted_bug_still_fits_the_product() -> None:
 def test_a_seed_replays_bit_for_bit() -> None:
     """In other processes, too, whose sets and dictionaries are in another order."""
     script = (
-        "from tests.sim.raft.campaign import run_seed\nfor seed in range(900, 912): print(run_seed(seed).fingerprint)"
+        "from tests.sim.raft.campaign import run_seed\nfor seed in range(900, 906): print(run_seed(seed).fingerprint)"
     )
     runs = {
         subprocess.run(
@@ -72,4 +72,4 @@ def test_a_seed_replays_bit_for_bit() -> None:
         for order in ("1", "2")
     }
     assert len(runs) == 1, "two runs of the same seeds differ"
-    assert next(iter(runs)).split() == [run_seed(seed).fingerprint for seed in range(900, 912)]
+    assert next(iter(runs)).split() == [run_seed(seed).fingerprint for seed in range(900, 906)]

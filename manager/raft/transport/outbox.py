@@ -19,7 +19,7 @@ class Outbox:
         batch_bytes: size of a batch, unless one message alone is larger.
     """
 
-    def __init__(self, *, most: int = 1024, most_bytes: int = 96 * 1024 * 1024, batch_bytes: int = 1024 * 1024) -> None:
+    def __init__(self, *, most: int = 1024, most_bytes: int = 96 * 1024 * 1024, batch_bytes: int = 128 * 1024) -> None:
         self._most, self._most_bytes, self._batch_bytes = most, most_bytes, batch_bytes
         self._messages: deque[tuple[Message, int]] = deque()
         self._size_bytes = 0

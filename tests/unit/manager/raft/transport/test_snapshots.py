@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -25,6 +26,8 @@ MARK = SnapshotMark(40, 3, ConfState((1, 2)))
 MESSAGE = Message(MessageKind.SNAPSHOT, 1, 2, 3, snapshot=MARK)
 HELLO = make_hello(Metadata("c1", 1), 2, 1)
 
+DEADLINE_S = 10.0
+
 
 class Receiver:
     """The other end; keeps what came."""
@@ -35,6 +38,7 @@ class Receiver:
         self.needed = True
         self.refusal: SwarmError | None = None
         self.took: list[Message] = []
+        self.ended = asyncio.Event()
 
     async def write(self, chunk: bytes) -> None:
         if self.refusal is not None:
@@ -51,6 +55,7 @@ class Receiver:
         finally:
             self.left = True
         self.took.append(message)
+        self.ended.set()
 
     async def install(self, requests: AsyncIterator[pb.SnapshotChunk], context: Any) -> None:
         await snapshots.receive(requests, context.write, self.receiving, lambda hello: None)
@@ -101,6 +106,8 @@ async def test_who_has_more_already_is_sent_no_more() -> None:
     receiver.needed = False
     async with connected(receiver) as channel:
         assert not await send(channel, *[bytes(PIECE_BYTES)] * 50)
+        async with asyncio.timeout(DEADLINE_S):  # the sender does not wait for the other end
+            await receiver.ended.wait()
     assert receiver.chunks == [] and receiver.took == [MESSAGE]
 
 
