@@ -24,6 +24,7 @@ log = structlog.get_logger(__name__)
 
 RETRY_S: Final = 0.1
 PATIENCE_S: Final = 15.0
+SPARED_WITHIN_S: Final = 5.0
 
 
 @dataclass(frozen=True)
@@ -88,9 +89,7 @@ class Placement:
         node = self._store.view().get(NODES, node_id)
         if node is None or node.manager is None:
             return
-        reason = why_not_without(self._group.status(), node.manager.raft_id, node.name)
-        if reason is not None:
-            raise precondition(reason)
+        await self._spared(node.manager.raft_id, node.name)
         now_s = self._clock.now()
 
         def demote(tx: Transaction) -> None:
@@ -103,6 +102,14 @@ class Placement:
         while self._is_member(node_id):
             if self._clock.monotonic() >= until_s:
                 raise SwarmError(Code.UNAVAILABLE, f"{node.name} was not let go within {PATIENCE_S:g} s: try again")
+            await self._clock.sleep(RETRY_S)
+
+    async def _spared(self, member_id: int, name: str) -> None:
+        """Return once the others can do without a member: one of them may be about to come back."""
+        until_s = self._clock.monotonic() + SPARED_WITHIN_S
+        while (reason := why_not_without(self._group.status(), member_id, name)) is not None:
+            if self._clock.monotonic() >= until_s or len(self._group.status().conf.voters) == 1:
+                raise precondition(reason)
             await self._clock.sleep(RETRY_S)
 
     def _is_member(self, node_id: str) -> bool:

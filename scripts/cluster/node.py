@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import hashlib
 import os
 import signal
@@ -12,6 +13,7 @@ import sys
 import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -235,10 +237,13 @@ class Node:
         return pid
 
     def vanish(self) -> None:
-        """Kill the whole node with its tasks, as a power cut would."""
+        """Kill the whole node with its tasks, as a power cut would; the kernel keeps nothing of it either."""
         if "swarmpyd" in self.pids():
             self.kill("swarmpyd")  # first, so that it starts nothing again
         processes.kill_all(self.processes)
+        for top in self.cgroups():
+            for directory in (*sorted(filter(Path.is_dir, top.rglob("*")), reverse=True), top):
+                processes.await_true(partial(_removed, directory), f"{directory} is empty")
 
     def freeze(self, process: str = "") -> None:
         """Stop one process, or all of the node, where it is, as an overloaded machine would; `thaw` lets it go on."""
@@ -280,3 +285,16 @@ class Node:
         """Return the rows of a table of the kernel's network, at this node's place."""
         command = [*self.place.enter, "cat", f"/proc/self/net/{name}"]
         return subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()[1:]
+
+
+def _removed(cgroup: Path) -> bool:
+    """Remove a control group; return whether it is gone. One whose processes have just died is busy yet."""
+    try:
+        cgroup.rmdir()
+    except FileNotFoundError:
+        return True
+    except OSError as error:
+        if error.errno == errno.EBUSY:
+            return False
+        raise
+    return True

@@ -11,6 +11,7 @@ from typing import Final
 
 from scripts.cluster import ROOT, Block, Cluster, Namespaces, Node, can_make_namespaces
 from scripts.faults.clock_hook.sitecustomize import OFFSET, VARIABLE
+from scripts.faults.plan import Plan
 from swarmpy.model.cluster import ClusterSpec
 
 HOOK: Final = Path(__file__).with_name("clock_hook")
@@ -34,17 +35,17 @@ def can_fill() -> bool:
 class Places:
     """A cluster's nodes with what can go wrong with each. Use it by `with`, around the cluster's life."""
 
-    def __init__(self, root: Path, managers: int) -> None:
+    def __init__(self, root: Path, plan: Plan) -> None:
         """
         Args:
             root: an empty directory, which keeps the logs.
         """
-        self.namespaces = Namespaces() if can_cut() else None
-        self.small_disk = f"node{managers}" if can_fill() else ""
+        self.namespaces = Namespaces() if plan.can_cut else None
+        self.small_disk = f"node{plan.managers}" if plan.can_fill else ""
         self._root = root
         self._stack = contextlib.ExitStack()
         self.cluster = Cluster(network=self.namespaces or Block(), spec=SPEC, root=root)
-        self._count = managers
+        self._count = plan.managers
 
     def __enter__(self) -> Places:
         with contextlib.ExitStack() as stack:

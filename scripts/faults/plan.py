@@ -51,11 +51,16 @@ class Episode:
 
 @dataclass(frozen=True)
 class Plan:
-    """One round: what it is made of, and what happens in it."""
+    """One round: what it is made of, and what happens in it.
+
+    `can_cut`, `can_fill`: whether the nodes have links that can be cut, and one of them a disk that can be filled.
+    """
 
     seed: int
     managers: int
     episodes: tuple[Episode, ...]
+    can_cut: bool
+    can_fill: bool
 
 
 def draw(seed: int, *, managers: int = 0, can_cut: bool = True, can_fill: bool = True) -> Plan:
@@ -63,7 +68,7 @@ def draw(seed: int, *, managers: int = 0, can_cut: bool = True, can_fill: bool =
 
     Args:
         managers: how many; 0 draws it.
-        can_cut, can_fill: whether links can be cut here, and disks filled.
+        can_cut, can_fill: as of `Plan`.
     """
     rng = random.Random(seed)
     possible = [
@@ -78,4 +83,4 @@ def draw(seed: int, *, managers: int = 0, can_cut: bool = True, can_fill: bool =
         Episode(fault, rng.uniform(0.1, MOST_PAUSE_S), rng.uniform(0.3, MOST_HOLD_S), rng.getrandbits(32))
         for fault in chosen
     )
-    return Plan(seed, count, episodes)
+    return Plan(seed, count, episodes, can_cut, can_fill)

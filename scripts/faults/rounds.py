@@ -57,7 +57,7 @@ async def run_round(plan: Plan) -> Outcome:
     outcome = Outcome(plan)
     root = Path(tempfile.mkdtemp(prefix="swarmpy-faults-"))
     try:
-        with Places(root, plan.managers) as places:
+        with Places(root, plan) as places:
             await _in_places(places, outcome)
     except Exception as error:  # noqa: BLE001 - the boundary of a round: whatever happens is its verdict
         outcome.wrong += _sentences(error)

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 import msgspec
 import pytest
 
-from manager.membership.admission import Placed, Placement
+from manager.membership.admission import SPARED_WITHIN_S, Placed, Placement
 from manager.membership.loop import LOOK_S, Members
 from manager.raft.types import ConfChangeKind
 from manager.store.store import Store
@@ -210,6 +210,40 @@ async def test_who_leaves_is_let_go_first() -> None:
         with pytest.raises(SwarmError, match="m1 is the last manager"):
             r.group.voters = {1}
             await r.placement.leave("m1", "leave-1")
+
+
+async def test_who_leaves_waits_a_moment_for_another_one_to_come_back() -> None:
+    async with room() as r:
+        for node_id in ("m2", "m3"):
+            await r.join(node_id)
+        await r.settle()
+        r.group.silent = {2}
+        async with asyncio.TaskGroup() as tasks:
+            leaving = tasks.create_task(r.placement.leave("m3", "leave"))
+            await r.settle(1.0)
+            assert not leaving.done()
+            r.group.silent = set()
+            await r.settle(1.0)
+        assert r.group.voters == {1, 2}
+
+
+async def test_who_leaves_is_not_let_go_where_that_would_cost_the_quorum() -> None:
+    async with room() as r:
+        for node_id in ("m2", "m3"):
+            await r.join(node_id)
+        await r.settle()
+        r.group.silent = {2}
+        async with asyncio.TaskGroup() as tasks:
+            leaving = tasks.create_task(refusal_of(r.placement.leave("m3", "leave")))
+            await r.settle(SPARED_WITHIN_S + 1.0)
+        assert leaving.result().message.startswith("without m3, 1 of 2 managers would be reachable")
+        assert r.group.voters == {1, 2, 3}
+
+
+async def refusal_of(call: Awaitable[None]) -> SwarmError:
+    with pytest.raises(SwarmError) as refused:
+        await call
+    return refused.value
 
 
 async def test_rows_follow_who_is_heard_of() -> None:

@@ -190,3 +190,21 @@ def test_request_ids_come_from_the_given_source() -> None:
 
     call = Caller(nothing, random_bytes=lambda size: b"\x01" * size)
     assert call.request_id() == new_id(lambda size: b"\x01" * size)
+
+
+async def test_reads_may_be_stale(cluster: FakeCluster, tmp_path: Path) -> None:
+    async with Client.connect(state_dir=tmp_path, timeout_s=5.0) as current:
+        await current.nodes.list()
+    assert cluster.stale_reads == []
+    async with Client.connect(state_dir=tmp_path, timeout_s=5.0, stale=True) as client:
+        assert [node.name for node in await client.nodes.list()] == ["n1"]
+        async with aclosing(client.watch()) as changes:
+            assert (await anext(changes)).revision == cluster.revision
+        assert [batch async for batch in client.logs("web")] != []
+    assert cluster.stale_reads == ["ListNodes", "Watch", "Logs"]
+
+
+def test_the_blocking_client_may_read_so_too(cluster: FakeCluster, tmp_path: Path) -> None:
+    with BlockingClient(state_dir=tmp_path, stale=True) as swarm:
+        swarm.run(swarm.client.nodes.list())
+    assert cluster.stale_reads == ["ListNodes"]
