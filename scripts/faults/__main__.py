@@ -35,7 +35,8 @@ def main() -> int:
         if outcome.wrong:
             print("\n".join(outcome.events[:SHOWN_LINES]))
             print("\n".join(f"WRONG: {line}" for line in outcome.wrong))
-            print(f"logs: {outcome.kept}; again: python -m scripts.faults --rounds 1 --seed {plan.seed}")
+            again = f"--rounds 1 --seed {plan.seed} --managers {options.managers}" + " --loopback" * options.loopback
+            print(f"logs: {outcome.kept}; again: python -m scripts.faults {again}")
             return 1
     return 0
 

@@ -202,7 +202,7 @@ class Nemesis:
         await self._set_role(leader, NodeRole.MANAGER)
 
     async def _replace_member(self, rng: random.Random, hold: Hold) -> None:
-        await until(lambda: is_whole(self._cluster), what="all managers are well", deadline_s=PATIENCE_S)
+        await until(self._places.is_whole, what="all managers are well", deadline_s=PATIENCE_S)
         node = rng.choice(self._cluster.managers)
         self.note(f"{node.name} leaves")
         await node.client.node.leave(force=True, timeout_s=PATIENCE_S)

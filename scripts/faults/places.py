@@ -12,6 +12,7 @@ from typing import Final
 from scripts.cluster import ROOT, Block, Cluster, Namespaces, Node, can_make_namespaces
 from scripts.faults.clock_hook.sitecustomize import OFFSET, VARIABLE
 from scripts.faults.plan import Plan
+from swarmpy.errors import SwarmError
 from swarmpy.model.cluster import ClusterSpec
 
 HOOK: Final = Path(__file__).with_name("clock_hook")
@@ -67,6 +68,16 @@ class Places:
             assert node.name == f"node{number}", "nodes are numbered as they come"
             node.start()
         await self.cluster.form(self._count)
+
+    async def is_whole(self) -> bool:
+        """Tell whether all managers are there and have a vote, and one leads."""
+        try:
+            rows = await self.cluster.rows()
+        except SwarmError:
+            return False
+        managers = [row.manager for row in rows if row.manager is not None]
+        are_well = all(manager.reachable and not manager.learner for manager in managers)
+        return len(managers) == self._count and are_well and sum(manager.leader for manager in managers) == 1
 
     def number(self, node: Node) -> int:
         """Return the number of a node on the network."""

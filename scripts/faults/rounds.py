@@ -18,8 +18,6 @@ from scripts.faults.places import Places
 from scripts.faults.plan import Plan
 from scripts.faults.verdict import at_rest, judge
 from scripts.faults.workload import LABEL, Client, Doors
-from swarmpy.errors import SwarmError
-from swarmpy.model.node import Node as NodeRow
 from swarmpy.model.spec import ContainerSpec, ServiceMode, ServiceSpec, TaskSpec
 from swarmpy.model.states import Runtime
 from tests.sim.raft.history import History
@@ -115,7 +113,7 @@ async def _among(places: Places, outcome: Outcome) -> None:
                     await nemesis.carry_out(episode)
                 places.heal()
                 nemesis.note("everything is healed")
-                await until(lambda: _is_whole(cluster), what="all managers are well again", deadline_s=HEAL_S)
+                await until(places.is_whole, what="all managers are well again", deadline_s=HEAL_S)
                 nemesis.note("all managers are well again")
                 is_over.set()
         finally:
@@ -139,20 +137,3 @@ async def _register(cluster: Cluster, key: str) -> str:
     task = TaskSpec(runtime=Runtime.PROCESS, container=ContainerSpec(command=("true",)))
     spec = ServiceSpec(name=key, task=task, mode=ServiceMode(replicas=0), labels={LABEL: ""})
     return (await cluster.client.services.create(spec)).service.id
-
-
-async def _is_whole(cluster: Cluster) -> bool:
-    """Tell whether all managers are there and have a vote, and one leads."""
-    try:
-        rows = [row for row in await cluster.rows() if row.manager is not None]
-    except SwarmError:
-        return False
-    return len(rows) == len(cluster.nodes) and all(map(_is_well, rows)) and sum(map(_leads, rows)) == 1
-
-
-def _is_well(row: NodeRow) -> bool:
-    return row.manager is not None and row.manager.reachable and not row.manager.learner
-
-
-def _leads(row: NodeRow) -> bool:
-    return row.manager is not None and row.manager.leader
