@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Final
 
 import msgspec
@@ -58,8 +58,13 @@ class Nemesis:
     def note(self, line: str) -> None:
         self.log.append(f"{time.monotonic() - self._began_s:7.3f} s  {line}")
 
-    async def carry_out(self, episode: Episode) -> None:
-        """Let one fault come and go. TimeoutError, SwarmError: the cluster did not do what it must be able to do."""
+    async def carry_out(self, episodes: Sequence[Episode]) -> None:
+        """Let faults come and go at once. TimeoutError, SwarmError: the cluster did not do what it must be able to."""
+        async with asyncio.TaskGroup() as group:
+            for episode in episodes:
+                group.create_task(self._carry_out(episode))
+
+    async def _carry_out(self, episode: Episode) -> None:
         await asyncio.sleep(episode.pause_s)
         self.note(f"{episode.fault.value} ...")
 
@@ -67,7 +72,7 @@ class Nemesis:
             await asyncio.sleep(episode.hold_s)
 
         await self._faults[episode.fault](random.Random(episode.seed), hold)
-        self.note("... over")
+        self.note(f"... {episode.fault.value}: over")
 
     # Processes
 
@@ -104,8 +109,9 @@ class Nemesis:
         await self._pause(await self._follower(rng), hold)
 
     async def _pause(self, node: Node, hold: Hold) -> None:
-        self.note(f"{node.name}'s manager stands still")
-        node.freeze("manager")
+        if "manager" in node.pids():  # another fault may have been quicker
+            self.note(f"{node.name}'s manager stands still")
+            node.freeze("manager")
         await hold()
         node.thaw()
 

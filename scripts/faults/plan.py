@@ -9,6 +9,7 @@ from typing import Final
 
 EPISODES: Final = 3
 FIVE_MANAGERS: Final = 0.2
+AT_ONCE: Final = 0.3
 MOST_HOLD_S: Final = 3.0
 MOST_PAUSE_S: Final = 1.5
 
@@ -39,9 +40,13 @@ OF_THE_NETWORK: Final = frozenset(
 )
 
 
+ALONE: Final = frozenset({Fault.DEMOTE_LEADER, Fault.REPLACE_MEMBER, Fault.FULL_DISK, Fault.POWER_CUT})
+"""What takes a cluster that is well otherwise: an operator's work, or the loss of as much as it can bear."""
+
+
 @dataclass(frozen=True)
 class Episode:
-    """A fault that lasts for `hold_s` seconds, `pause_s` after the one before. `seed` decides what else it draws."""
+    """A fault that lasts for `hold_s` seconds, `pause_s` after what was before. `seed` decides what else it draws."""
 
     fault: Fault
     pause_s: float
@@ -53,12 +58,13 @@ class Episode:
 class Plan:
     """One round: what it is made of, and what happens in it.
 
+    `episodes` come one group after the other; those of a group are at once.
     `can_cut`, `can_fill`: whether the nodes have links that can be cut, and one of them a disk that can be filled.
     """
 
     seed: int
     managers: int
-    episodes: tuple[Episode, ...]
+    episodes: tuple[tuple[Episode, ...], ...]
     can_cut: bool
     can_fill: bool
 
@@ -79,8 +85,12 @@ def draw(seed: int, *, managers: int = 0, can_cut: bool = True, can_fill: bool =
     count = managers or (5 if rng.random() < FIVE_MANAGERS else 3)
     chosen = [possible[(seed * EPISODES + place) % len(possible)] for place in range(EPISODES)]
     rng.shuffle(chosen)
-    episodes = tuple(
-        Episode(fault, rng.uniform(0.1, MOST_PAUSE_S), rng.uniform(0.3, MOST_HOLD_S), rng.getrandbits(32))
-        for fault in chosen
-    )
-    return Plan(seed, count, episodes, can_cut, can_fill)
+    groups: list[tuple[Episode, ...]] = []
+    for fault in chosen:
+        pause_s, hold_s = rng.uniform(0.1, MOST_PAUSE_S), rng.uniform(0.3, MOST_HOLD_S)
+        episode = Episode(fault, pause_s, hold_s, rng.getrandbits(32))
+        if rng.random() < AT_ONCE and groups and not ALONE & {fault, *(other.fault for other in groups[-1])}:
+            groups[-1] += (episode,)
+        else:
+            groups.append((episode,))
+    return Plan(seed, count, tuple(groups), can_cut, can_fill)

@@ -45,7 +45,7 @@ class Outcome:
         return (
             f"{self.plan.managers} managers, {self.operations} operations ({self.unanswered} without an answer), "
             f"{self.appends} appends, {self.duration_s:.0f} s: "
-            + ", ".join(episode.fault.value for episode in self.plan.episodes)
+            + ", ".join(" while ".join(one.fault.value for one in episodes) for episodes in self.plan.episodes)
         )
 
 
@@ -109,8 +109,8 @@ async def _among(places: Places, outcome: Outcome) -> None:
                 for client in clients:
                     group.create_task(client.run(lambda: not is_over.is_set()))
                 await asyncio.sleep(WARM_UP_S)
-                for episode in plan.episodes:
-                    await nemesis.carry_out(episode)
+                for episodes in plan.episodes:
+                    await nemesis.carry_out(episodes)
                 places.heal()
                 nemesis.note("everything is healed")
                 await until(places.is_whole, what="all managers are well again", deadline_s=HEAL_S)
