@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import random
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import replace
-from pathlib import Path
 
 import grpc.aio
 import msgspec
@@ -16,37 +13,21 @@ from prometheus_client import CollectorRegistry, Gauge
 
 from swarmpy.addresses import METRICS_PORT_WORKER, Address, metrics_host
 from swarmpy.clock import Clock
-from swarmpy.daemon.cgroups import RECORD as CGROUPS_RECORD
-from swarmpy.errors import SwarmError
-from swarmpy.files import write_atomic
 from swarmpy.metrics import measure_loop_lag, serve_metrics
 from swarmpy.model.node import NodeDescription
-from swarmpy.model.states import NodeRole, Runtime
+from swarmpy.model.states import NodeRole
 from swarmpy.rpc.dial import manager_channel
 from swarmpy.security.identity import Identity
-from worker.alarms import Alarms
 from worker.assignments import Changes
 from worker.dataplane.client import DataPlaneClient
 from worker.endpoints import EndpointsLink
+from worker.engine import Engine
 from worker.errand import Errands
-from worker.executor.cgroups import hierarchies
-from worker.executor.directories import TaskDirectories
-from worker.executor.host import HostLink
-from worker.executor.limits import Cgroups
-from worker.executor.node import NodeFacts
-from worker.executor.ports import PortPool, ephemeral_range
-from worker.executor.process import ProcessExecutor
 from worker.host import Place
-from worker.logs.store import LogStore
 from worker.metrics import DataPlaneMetrics, WorkerMetrics
 from worker.renewal import Renewal
-from worker.resources import find_out
 from worker.session import Session
 from worker.standing import Standing, StandingWatch
-from worker.task.journal import FileJournal
-from worker.task.runner import TaskRunner
-from worker.taskhost.client import TaskExit, TaskHostClient
-from worker.taskhost.client import socket_path as task_host_socket
 
 log = structlog.get_logger(__name__)
 
@@ -66,44 +47,31 @@ class Member:
         identity: Identity,
         clock: Clock,
         rng: random.Random,
+        engine: Engine,
         on_identity: Callable[[Identity], None],
         on_renewed: Callable[[Identity, Identity], Awaitable[None]],
         standing: StandingWatch,
     ) -> None:
         """
         Args:
+            engine: runs the tasks; it was there before and stays when the node leaves the cluster.
             on_identity: keeps a changed identity: a renewed certificate, another list of managers.
             on_renewed: called after that for a renewed certificate, with the identity before and the one after.
             standing: told what the cluster says of this node.
         """
         self._place = place
         self._clock = clock
+        self._engine = engine
         self._on_identity = on_identity
         self._on_renewed = on_renewed
         self._standing = standing
         self._leaving = False
         self._role = identity.role
         self.identity = identity
-        self.alarms = Alarms(clock)
-        self.logs = LogStore(place.state_dir / "tasks", clock)
-        self.cgroups = _cgroups(place, clock)
-        self.machine = replace(find_out(self.cgroups.missing), hostname=place.hostname)
+        self.machine = engine.machine
+        self.runner = engine.runner
         self.endpoints = EndpointsLink(self._connect_data_plane, clock, rng)
-        self.ports = PortPool(
-            place.data_addr,
-            clock=clock,
-            rng=rng,
-            ephemeral=ephemeral_range(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text()),
-        )
-        self.runner = TaskRunner(
-            executors={Runtime.PROCESS: self._process_executor(rng)},
-            journal=FileJournal(place.state_dir / "worker" / "tasks"),
-            alarms=self.alarms,
-            clock=clock,
-            rng=rng,
-            boot_id=place.boot_id,
-        )
-        self.session = self._make_session(rng)
+        self.session = self._make_session(rng, engine)
         self._renewal = Renewal(
             clock,
             rng,
@@ -113,12 +81,12 @@ class Member:
             lambda: self.identity.role is not self._role,
         )
 
-    def _make_session(self, rng: random.Random) -> Session:
+    def _make_session(self, rng: random.Random, engine: Engine) -> Session:
         return Session(
             runner=self.runner,
             endpoints=self.endpoints,
-            logs=self.logs,
-            alarms=self.alarms,
+            logs=engine.logs,
+            alarms=engine.alarms,
             clock=self._clock,
             rng=rng,
             describe=self.describe,
@@ -132,38 +100,22 @@ class Member:
             on_standing=self._take_standing,
         )
 
-    def _process_executor(self, rng: random.Random) -> ProcessExecutor:
-        return ProcessExecutor(
-            link=HostLink(self._connect_task_host, self._clock, rng),
-            directories=TaskDirectories(self._place.state_dir / "tasks"),
-            logs=self.logs,
-            ports=self.ports,
-            cgroups=self.cgroups,
-            node=self._facts,
-            may_switch=self.machine.may_switch_user,
-        )
-
     async def run(self) -> None:
         """Be a member until cancelled; the tasks go on when the worker goes."""
         registry = CollectorRegistry()
-        registry.register(WorkerMetrics(self.runner, self.session, self.logs, self.endpoints))
+        registry.register(WorkerMetrics(self.runner, self.session, self._engine.logs, self.endpoints))
         plane = DataPlaneMetrics(self.endpoints)
         registry.register(plane)
         lag = Gauge("swarmpy_worker_loop_lag_seconds", "Lateness of the event loop's timers.", registry=registry)
         address = Address(metrics_host(self._place.addr), METRICS_PORT_WORKER)
-        try:
+        self.runner.drain(0, ())  # revisions of another cluster mean nothing in this one
+        with self._engine.naming(self._name_server):
             async with serve_metrics(registry, address, plane.refresh), asyncio.TaskGroup() as group:
-                group.create_task(self.alarms.run())
                 group.create_task(self.endpoints.run())
-                group.create_task(self.runner.run())
                 group.create_task(self.session.run(self))
                 group.create_task(self._renewal.run())
                 group.create_task(self._standing.run())
                 group.create_task(measure_loop_lag(lag))
-        finally:
-            self.logs.close()
-            self.ports.close()
-            self.cgroups.close()
 
     def dial(self, address: str) -> grpc.aio.Channel:
         """Return a channel to the manager at `address`, with the present certificate."""
@@ -200,11 +152,9 @@ class Member:
         while not is_said() and self._clock.monotonic() < until_s:
             await self._clock.sleep(EMPTYING_LOOK_S)
 
-    def _facts(self) -> NodeFacts:
+    def _name_server(self) -> str:
         hello = self.endpoints.hello
-        dns = f"{hello.dns_address}:{hello.dns_port}" if hello is not None and hello.dns_port else ""
-        machine = self.machine
-        return NodeFacts(self.identity.node_id, machine.hostname, machine.platform, self._place.data_addr, dns)
+        return f"{hello.dns_address}:{hello.dns_port}" if hello is not None and hello.dns_port else ""
 
     def _keep_managers(self, managers: Sequence[str]) -> None:
         self._keep_identity(msgspec.structs.replace(self.identity, managers=tuple(managers)))
@@ -224,9 +174,6 @@ class Member:
         self.identity = identity
         self._on_identity(identity)
 
-    async def _connect_task_host(self, on_exit: Callable[[TaskExit], None]) -> TaskHostClient:
-        return await TaskHostClient.connect(task_host_socket(self._place.state_dir), on_exit)
-
     async def _connect_data_plane(self) -> DataPlaneClient:
         return await connect_data_plane(self._place, self.identity.node_id, self.identity.cluster_id)
 
@@ -235,21 +182,3 @@ async def connect_data_plane(place: Place, node_id: str, cluster_id: str) -> Dat
     """Return a connection to this node's data plane. Another cluster's id makes it forget what it serves."""
     path = place.state_dir / "run" / DATA_PLANE_SOCKET
     return await DataPlaneClient.connect(path, node_id=node_id, cluster_id=cluster_id)
-
-
-def _cgroups(place: Place, clock: Clock) -> Cgroups:
-    """Return this node's control groups; its key tells them from those of other nodes on the machine.
-
-    Where they are is noted for swarmpyd, which outlives us when the node stops with its tasks.
-    """
-    key = hashlib.sha256(str(place.state_dir.resolve()).encode()).hexdigest()[:12]
-    mounted = hierarchies(
-        Path("/proc/self/mountinfo").read_text(), lambda mount: (mount / "cgroup.controllers").read_text()
-    )
-    made = Cgroups(mounted, key, clock)
-    record = "".join(f"{directory}\n" for directory in made.directories)
-    try:
-        write_atomic(place.state_dir / "run" / CGROUPS_RECORD, record.encode())
-    except SwarmError as error:
-        log.warning("cgroups_not_noted", reason=error.message)  # a full disk: empty groups may be left at the end
-    return made

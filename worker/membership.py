@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 
 import msgspec
@@ -32,6 +32,10 @@ from worker.standing import StandingWatch
 
 log = structlog.get_logger(__name__)
 
+MakeMember = Callable[
+    [Identity, Callable[[Identity], None], Callable[[Identity, Identity], Awaitable[None]], StandingWatch], Member
+]
+
 
 @dataclass(frozen=True)
 class Addresses:
@@ -51,16 +55,19 @@ class Membership:
         clock: Clock,
         rng: random.Random,
         random_bytes: RandomBytes,
+        make_member: MakeMember,
         errands: Errands | None = None,
     ) -> None:
         """
         Args:
+            make_member: puts the parts of a member together, given what the parameters of `Member` say.
             errands: None sends them through this node's task host.
         """
         self._place = place
         self._clock = clock
         self._rng = rng
         self._random_bytes = random_bytes
+        self._make_member = make_member
         self._lock = asyncio.Lock()
         self._changed = asyncio.Event()
         self._identity = identities.load(place.state_dir)
@@ -92,7 +99,7 @@ class Membership:
                 log.info("promoted" if after.role is NodeRole.MANAGER else "demoted")
                 duty.look()
 
-        self.member = Member(self._place, identity, self._clock, self._rng, self._keep, renewed, standing)
+        self.member = self._make_member(identity, self._keep, renewed, standing)
         try:
             async with asyncio.TaskGroup() as group:
                 running = [group.create_task(self.member.run()), group.create_task(duty.run())]

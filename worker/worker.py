@@ -1,4 +1,4 @@
-"""The worker, put together: the local socket, and membership behind it."""
+"""The worker, put together: the local socket, what runs tasks, and membership in a cluster."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import asyncio
 import gc
 import os
 import random
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Final
 
@@ -18,9 +18,13 @@ from swarmpy.clock import Clock
 from swarmpy.process import raise_open_files_limit
 from swarmpy.rpc.dial import SERVER
 from swarmpy.rpc.server import Boundary
+from swarmpy.security.identity import Identity
+from worker.engine import Engine
 from worker.host import Place
 from worker.local import LocalNodeServicer
+from worker.member import Member
 from worker.membership import Membership
+from worker.standing import StandingWatch
 
 log = structlog.get_logger(__name__)
 
@@ -32,15 +36,32 @@ class Worker:
 
     def __init__(self, place: Place, clock: Clock) -> None:
         self._place = place
-        self._membership = Membership(place, clock, random.Random(), os.urandom)
+        self._clock = clock
+        self._rng = random.Random()
+        self._membership = Membership(place, clock, self._rng, os.urandom, self._make_member)
+        self._engine = Engine(place, clock, self._rng, self._node_id)
 
     async def run(self) -> None:
         """Serve until cancelled; the tasks go on."""
         raise_open_files_limit()
         gc.freeze()
         async with self._serve_local(), asyncio.TaskGroup() as group:
+            group.create_task(self._engine.run())
             group.create_task(self._membership.run())
             log.info("worker_serves", socket=str(self._place.node_socket))
+
+    def _node_id(self) -> str:
+        identity = self._membership.identity
+        return identity.node_id if identity is not None else ""
+
+    def _make_member(
+        self,
+        identity: Identity,
+        on_identity: Callable[[Identity], None],
+        on_renewed: Callable[[Identity, Identity], Awaitable[None]],
+        standing: StandingWatch,
+    ) -> Member:
+        return Member(self._place, identity, self._clock, self._rng, self._engine, on_identity, on_renewed, standing)
 
     @asynccontextmanager
     async def _serve_local(self) -> AsyncIterator[None]:

@@ -23,6 +23,7 @@ from worker import managing
 from worker.errand import Errands
 from worker.host import Place
 from worker.join import Admission
+from worker.member import Member
 from worker.membership import Addresses, Membership
 
 MANAGER = "10.0.0.1:2377"
@@ -69,10 +70,14 @@ async def health(tmp_path: Path, supervisor: FakeSupervisor) -> AsyncIterator[Fa
         yield made
 
 
+def no_member(*_: object) -> Member:
+    raise AssertionError("nothing here runs a membership")
+
+
 def node(tmp_path: Path, role: NodeRole) -> Membership:
     place = Place(tmp_path, "10.0.0.9", "10.0.0.9", "m9", "boot")
     errands = cast("Errands", FakeErrands(role))
-    return Membership(place, SystemClock(), random.Random(1), os.urandom, errands)
+    return Membership(place, SystemClock(), random.Random(1), os.urandom, no_member, errands)
 
 
 async def join(membership: Membership, **addresses: str) -> Identity:

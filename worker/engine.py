@@ -1,0 +1,132 @@
+"""What runs tasks on this node, whether or not it is in a cluster: it lives as long as the worker."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import random
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+import structlog
+
+from swarmpy.clock import Clock
+from swarmpy.daemon.cgroups import RECORD as CGROUPS_RECORD
+from swarmpy.errors import SwarmError
+from swarmpy.files import write_atomic
+from swarmpy.model.states import Runtime
+from worker.alarms import Alarms
+from worker.executor.cgroups import hierarchies
+from worker.executor.directories import TaskDirectories
+from worker.executor.host import HostLink
+from worker.executor.limits import Cgroups
+from worker.executor.node import NodeFacts
+from worker.executor.ports import PortPool, ephemeral_range
+from worker.executor.process import ProcessExecutor
+from worker.host import Place
+from worker.logs.store import LogStore
+from worker.resources import find_out
+from worker.task.journal import FileJournal
+from worker.task.runner import TaskRunner
+from worker.taskhost.client import TaskExit, TaskHostClient
+from worker.taskhost.client import socket_path as task_host_socket
+
+log = structlog.get_logger(__name__)
+
+
+class Engine:
+    """The task runner of a node with its executors, logs and ports."""
+
+    def __init__(self, place: Place, clock: Clock, rng: random.Random, node_id: Callable[[], str]) -> None:
+        """
+        Args:
+            node_id: returns what the cluster calls this node; empty outside of one.
+        """
+        self._place = place
+        self._clock = clock
+        self._rng = rng
+        self._node_id = node_id
+        self._name_server: Callable[[], str] = _no_name_server
+        self.alarms = Alarms(clock)
+        self.logs = LogStore(place.state_dir / "tasks", clock)
+        self.cgroups = _cgroups(place, clock)
+        self.machine = replace(find_out(self.cgroups.missing), hostname=place.hostname)
+        self.ports = PortPool(
+            place.data_addr,
+            clock=clock,
+            rng=rng,
+            ephemeral=ephemeral_range(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text()),
+        )
+        self.runner = TaskRunner(
+            executors={Runtime.PROCESS: self._process_executor()},
+            journal=FileJournal(place.state_dir / "worker" / "tasks"),
+            alarms=self.alarms,
+            clock=clock,
+            rng=rng,
+            boot_id=place.boot_id,
+        )
+
+    async def run(self) -> None:
+        """Run tasks until cancelled; they go on when the worker goes."""
+        try:
+            async with asyncio.TaskGroup() as group:
+                group.create_task(self.alarms.run())
+                group.create_task(self.runner.run())
+        finally:
+            self.logs.close()
+            self.ports.close()
+            self.cgroups.close()
+
+    @contextmanager
+    def naming(self, name_server: Callable[[], str]) -> Iterator[None]:
+        """Have new tasks told of a name server, `host:port` or empty, as long as the context lasts."""
+        self._name_server = name_server
+        try:
+            yield
+        finally:
+            self._name_server = _no_name_server
+
+    def _process_executor(self) -> ProcessExecutor:
+        return ProcessExecutor(
+            link=HostLink(self._connect_task_host, self._clock, self._rng),
+            directories=TaskDirectories(self._place.state_dir / "tasks"),
+            logs=self.logs,
+            ports=self.ports,
+            cgroups=self.cgroups,
+            node=self._facts,
+            may_switch=self.machine.may_switch_user,
+        )
+
+    def _facts(self) -> NodeFacts:
+        machine = self.machine
+        return NodeFacts(
+            self._node_id(), machine.hostname, machine.platform, self._place.data_addr, self._name_server()
+        )
+
+    async def _connect_task_host(self, on_exit: Callable[[TaskExit], None]) -> TaskHostClient:
+        return await TaskHostClient.connect(task_host_socket(self._place.state_dir), on_exit)
+
+
+def _no_name_server() -> str:
+    """What `name_server` returns until the node has a data plane that answers."""
+    return ""
+
+
+def _cgroups(place: Place, clock: Clock) -> Cgroups:
+    """Return this node's control groups; its key tells them from those of other nodes on the machine.
+
+    Where they are is noted for swarmpyd, which outlives us when the node stops with its tasks.
+    """
+    key = hashlib.sha256(str(place.state_dir.resolve()).encode()).hexdigest()[:12]
+    mounted = hierarchies(
+        Path("/proc/self/mountinfo").read_text(), lambda mount: (mount / "cgroup.controllers").read_text()
+    )
+    made = Cgroups(mounted, key, clock)
+    record = "".join(f"{directory}\n" for directory in made.directories)
+    try:
+        write_atomic(place.state_dir / "run" / CGROUPS_RECORD, record.encode())
+    except SwarmError as error:
+        log.warning("cgroups_not_noted", reason=error.message)  # a full disk: empty groups may be left at the end
+    return made
