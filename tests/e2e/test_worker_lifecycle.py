@@ -68,7 +68,7 @@ async def test_a_killed_workers_tasks_go_on_and_are_taken_over() -> None:
 
 async def test_logs_of_a_task_survive_its_worker() -> None:
     async with TaskHostProcess() as host, FakeDispatcher() as manager:
-        log = host.directory / "tasks" / "task1" / "logs" / "task.log"
+        log = host.directory / "tasks" / "task1" / "logs" / "json.log"
         version = shell("echo one; while test ! -e go; do sleep 0.01; done; echo two; sleep 1000")
         async with worker_process(host, manager):
             manager.assign(version)

@@ -31,7 +31,7 @@ async def test_logs_are_rotated_and_the_newest_are_kept(bench: Bench) -> None:
     options = {"max-size": "32k", "max-file": "2"}
     await bench.finished(shell("i=0; while [ $i -lt 3000 ]; do echo line $i; i=$((i+1)); done", log_options=options))
     files = sorted((bench.directory / "tasks" / "task1" / "logs").iterdir())
-    assert [f.name for f in files] == ["task.log", "task.log.1"]
+    assert [f.name for f in files] == ["json.log", "json.log.1"]
     assert all(f.stat().st_size <= 32 * 1024 for f in files)
     lines = (await bench.printed()).splitlines()
     assert lines == [f"line {n}" for n in range(3000 - len(lines), 3000)]

@@ -181,7 +181,7 @@ class ProcessExecutor:
 
     def _open_log(self, assignment: Assignment, owner: tuple[int, int] | None = None) -> TaskLog:
         try:
-            return self._logs.open(assignment.id, assignment.version.task.log_driver, owner)
+            return self._logs.open(assignment.id, assignment.version.task.log_driver, owner, name=assignment.name)
         except OSError as error:
             raise disk_error(self._directories.task(assignment.id), error) from error
 

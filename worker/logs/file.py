@@ -12,24 +12,27 @@ from typing import Final
 from swarmpy.clock import Clock
 from swarmpy.errors import invalid, not_supported
 from swarmpy.model.spec import LogDriver
-from worker.logs.format import Stream, encode
+from worker.logs.format import Stream
+from worker.logs.layouts import JSON, LAYOUTS, LOCAL, Layout
 
-NAME: Final = "task.log"
 _DEFAULT_SIZE_BYTES: Final = 10 * 1024 * 1024
 _SMALLEST_SIZE_BYTES: Final = 32 * 1024
 _DEFAULT_FILES: Final = 3
 _SIZE: Final = re.compile(r"(\d+)([kmg]?)b?", re.IGNORECASE)
 _FACTOR: Final = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30}
-_DRIVERS: Final = ("", "json-file", "local")
+# What the journal gets is kept in a file too, so that `service logs` finds it.
+_LAYOUT: Final = {"": JSON, "json-file": JSON, "journald": JSON, "local": LOCAL}
 
 
 @dataclass(frozen=True, slots=True)
 class LogOptions:
-    """`max_files` files of at most `max_size_bytes` each; `keep` False drops everything."""
+    """`max_files` files of at most `max_size_bytes` each; `keep` False drops everything, `journal` sends a copy."""
 
     max_size_bytes: int = _DEFAULT_SIZE_BYTES
     max_files: int = _DEFAULT_FILES
     keep: bool = True
+    layout: Layout = JSON
+    journal: bool = False
 
 
 def log_options(driver: LogDriver) -> LogOptions:
@@ -40,7 +43,7 @@ def log_options(driver: LogDriver) -> LogOptions:
     """
     if driver.name == "none":
         return LogOptions(keep=False)
-    if driver.name not in _DRIVERS:
+    if driver.name not in _LAYOUT:
         raise not_supported(f"the log driver {driver.name!r}")
     unknown = sorted(set(driver.options) - {"max-size", "max-file"})
     if unknown:
@@ -49,7 +52,7 @@ def log_options(driver: LogDriver) -> LogOptions:
     files = driver.options.get("max-file", str(_DEFAULT_FILES))
     if not files.isdigit() or int(files) < 1:
         raise invalid(f"the log option max-file={files} is not a number from 1 on")
-    return LogOptions(size, int(files))
+    return LogOptions(size, int(files), layout=_LAYOUT[driver.name], journal=driver.name == "journald")
 
 
 def _size_bytes(options: Mapping[str, str]) -> int:
@@ -69,10 +72,10 @@ class LogFile:
     def __init__(self, directory: Path, options: LogOptions, clock: Clock) -> None:
         """
         Args:
-            directory: holds `task.log`, `task.log.1` (older) and so on; made if it is missing.
+            directory: holds `json.log`, `json.log.1` (older) and so on; made if it is missing.
         """
         directory.mkdir(parents=True, exist_ok=True)
-        self._directory = directory
+        self._path = directory / options.layout.file_name
         self._options = options
         self._clock = clock
         self._descriptor: int | None = None
@@ -95,7 +98,7 @@ class LogFile:
             listener()
 
     def _store(self, now: float, stream: Stream, pieces: Sequence[bytes]) -> None:
-        block = encode(now, stream, pieces)
+        block = self._options.layout.encode(now, stream, pieces)
         if len(block) > self._options.max_size_bytes and len(pieces) > 1:
             # Very short lines grow on their way: more than one file's worth of them came at once.
             half = len(pieces) // 2
@@ -104,7 +107,7 @@ class LogFile:
             return
         if self._lost_lines:
             text = f"[swarmpy: {self._lost_lines} lines were dropped here: no space left on the node's disk]\n"
-            block = encode(now, Stream.STDERR, [text.encode()]) + block
+            block = self._options.layout.encode(now, Stream.STDERR, [text.encode()]) + block
         if self._write(block):
             self._lost_lines = 0
         else:
@@ -137,7 +140,7 @@ class LogFile:
     def _open(self) -> int:
         if self._descriptor is None:
             flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
-            self._descriptor = os.open(self._directory / NAME, flags, 0o640)
+            self._descriptor = os.open(self._path, flags, 0o640)
             self._size_bytes = self._mend(self._descriptor)
         return self._descriptor
 
@@ -145,7 +148,7 @@ class LogFile:
         """Return the size of a file that a former writer may have left in the middle of a line, and end that line."""
         size = os.fstat(descriptor).st_size
         if size:
-            with (self._directory / NAME).open("rb") as file:
+            with self._path.open("rb") as file:
                 file.seek(-1, os.SEEK_END)
                 if file.read(1) != b"\n":
                     size += os.write(descriptor, b"\n")
@@ -155,8 +158,8 @@ class LogFile:
         if self._descriptor is not None:
             os.close(self._descriptor)
             self._descriptor = None
-        names = [self._directory / NAME]
-        names += [self._directory / f"{NAME}.{i}" for i in range(1, self._options.max_files)]
+        names = [self._path]
+        names += [self._path.with_name(f"{self._path.name}.{i}") for i in range(1, self._options.max_files)]
         if len(names) == 1:
             names[0].unlink(missing_ok=True)
         for older, newer in zip(reversed(names[1:]), reversed(names[:-1]), strict=True):
@@ -169,7 +172,10 @@ def files_oldest_first(directory: Path) -> list[Path]:
     """Return the log files that there are, the one being written last."""
     if not directory.is_dir():
         return []
-    rotated = [p for p in directory.glob(f"{NAME}.*") if p.suffix[1:].isdigit()]
-    rotated.sort(key=lambda p: -int(p.suffix[1:]))
-    current = directory / NAME
-    return [*rotated, current] if current.exists() else rotated
+    files: list[Path] = []
+    for layout in LAYOUTS:
+        rotated = [p for p in directory.glob(f"{layout.file_name}.*") if p.suffix[1:].isdigit()]
+        files += sorted(rotated, key=lambda p: -int(p.suffix[1:]))
+        current = directory / layout.file_name
+        files += [current] if current.exists() else []
+    return files

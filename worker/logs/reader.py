@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import BinaryIO, Final, Self
 
 from worker.logs.file import files_oldest_first
-from worker.logs.format import LogLine, decode
+from worker.logs.format import LogLine
+from worker.logs.layouts import LOCAL, layout_of
 
 BLOCK_BYTES: Final = 64 * 1024
 _NO_END: Final = float("inf")
@@ -32,6 +33,7 @@ class LogCursor:
         self._since = since
         self._until = until
         self._file: BinaryIO | None = None
+        self._decode = LOCAL.decode
         self._rest = b""
         self.ended = False
         if tail is not None:
@@ -68,7 +70,7 @@ class LogCursor:
 
     def _wanted(self, stored: list[bytes]) -> Iterator[LogLine]:
         for text in stored:
-            line = decode(text)
+            line = self._decode(text)
             if line is None or line.at < self._since:
                 continue
             if line.at > self._until:
@@ -85,17 +87,21 @@ class LogCursor:
         if following >= len(files):
             return False
         self.close()
-        self._file = files[following].open("rb")
+        self._open(files[following])
         self._rest = b""
         return True
+
+    def _open(self, path: Path) -> BinaryIO:
+        self._file = path.open("rb")
+        self._decode = layout_of(path).decode
+        return self._file
 
     def _seek_tail(self, count: int) -> None:
         """Open the file that holds the `count`-th line from the end, at that line."""
         missing = count
         for path in reversed(files_oldest_first(self._directory)):
             self.close()
-            self._file = path.open("rb")
-            missing = _seek_back(self._file, missing)
+            missing = _seek_back(self._open(path), missing)
             if missing == 0:
                 return
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -12,6 +12,7 @@ from swarmpy.clock import Clock
 from swarmpy.model.spec import LogDriver
 from worker.logs.file import LogFile, log_options
 from worker.logs.format import LineSplitter, Stream
+from worker.logs.journald import JournalSender
 
 # With 500 busy tasks one round of the loop takes 16 MiB, some 20 ms; one task alone still gets 300 MB/s.
 READ_BYTES: Final = 32 * 1024
@@ -25,9 +26,11 @@ class TaskLog:
     A FIFO that is also open for writing never ends, whoever comes and goes; the end is the task's exit.
     """
 
-    def __init__(self, directory: Path, driver: LogDriver, clock: Clock) -> None:
+    def __init__(self, directory: Path, driver: LogDriver, clock: Clock, name: str) -> None:
         self._directory = directory
-        self.file = LogFile(directory / "logs", log_options(driver), clock)
+        options = log_options(driver)
+        self.file = LogFile(directory / "logs", options, clock)
+        self._journal = JournalSender(directory.name, name) if options.journal else None
         self.closed = False
         self._splitters = {stream: LineSplitter() for stream in Stream}
         self._descriptors: dict[Stream, int] = {}
@@ -62,7 +65,7 @@ class TaskLog:
         """The task has ended: read what is left in the FIFOs, and have followers told of the end."""
         for stream in list(self._descriptors):
             self._read_rest(stream)
-            self.file.append(stream, self._splitters[stream].flush())
+            self._keep(stream, self._splitters[stream].flush())
         self.close()
 
     def close(self) -> None:
@@ -73,6 +76,13 @@ class TaskLog:
         self._descriptors.clear()
         self.closed = True
         self.file.close()
+        if self._journal is not None:
+            self._journal.close()
+
+    @property
+    def dropped_lines(self) -> int:
+        """Lines that found no space on the disk, or that the journal did not take."""
+        return self.file.dropped_lines + (self._journal.dropped_lines if self._journal is not None else 0)
 
     def _read_rest(self, stream: Stream) -> None:
         """Read what a FIFO can hold at most: whoever escaped the task's end may be writing on and on."""
@@ -87,8 +97,13 @@ class TaskLog:
         except BlockingIOError:
             return False
         self.read_bytes += len(data)
-        self.file.append(stream, self._splitters[stream].feed(data))
+        self._keep(stream, self._splitters[stream].feed(data))
         return bool(data)
+
+    def _keep(self, stream: Stream, pieces: Sequence[bytes]) -> None:
+        self.file.append(stream, pieces)
+        if self._journal is not None:
+            self._journal.append(stream, pieces)
 
 
 class LogStore:
@@ -106,7 +121,7 @@ class LogStore:
     def totals(self) -> tuple[int, int]:
         """Bytes read from tasks, and lines dropped for want of space, since the worker started."""
         read = sum(log.read_bytes for log in self._open.values())
-        dropped = sum(log.file.dropped_lines for log in self._open.values())
+        dropped = sum(log.dropped_lines for log in self._open.values())
         return self._read_bytes + read, self._dropped_lines + dropped
 
     def directory(self, task_id: str) -> Path:
@@ -117,8 +132,11 @@ class LogStore:
         """Return the open log of a task; None before it is prepared and after it has ended."""
         return self._open.get(task_id)
 
-    def open(self, task_id: str, driver: LogDriver, owner: tuple[int, int] | None = None) -> TaskLog:
+    def open(self, task_id: str, driver: LogDriver, owner: tuple[int, int] | None = None, *, name: str = "") -> TaskLog:
         """Return the task's log, open; its directory must exist.
+
+        Args:
+            name: what the lines are filed under in a journal; the id if it is empty.
 
         Raises:
             SwarmError: the driver or an option is not supported.
@@ -126,7 +144,7 @@ class LogStore:
         """
         log = self._open.get(task_id)
         if log is None:
-            log = TaskLog(self._tasks / task_id, driver, self._clock)
+            log = TaskLog(self._tasks / task_id, driver, self._clock, name or task_id)
             try:
                 log.open(asyncio.get_running_loop(), owner)
             except OSError:
@@ -144,7 +162,7 @@ class LogStore:
             return
         log.finish()
         self._read_bytes += log.read_bytes
-        self._dropped_lines += log.file.dropped_lines
+        self._dropped_lines += log.dropped_lines
         for stream in Stream:
             log.fifo(stream).unlink(missing_ok=True)
 

@@ -46,7 +46,7 @@ SCALARS: Final = (
     Flag("limit-cpu", "CPUS", "Most CPU time of a task, such as 0.5"),
     Flag("limit-memory", "BYTES", "Most memory of a task, such as 64m"),
     Flag("limit-pids", "NUMBER", "Most processes and threads of a task, 0 for no limit"),
-    Flag("log-driver", "json-file|none", "What keeps the tasks' output (json-file)"),
+    Flag("log-driver", "DRIVER", "What keeps the tasks' output: json-file, local, journald or none (json-file)"),
     Flag("log-opt", "NAME=VALUE", "Option of the log driver: max-size, max-file", many=True),
     Flag("oom-score-adj", "NUMBER", "Out-of-memory score adjustment, -1000 to 1000"),
     Flag("quiet", "", "Show no progress", short="q"),

@@ -24,6 +24,8 @@ _NUMBER: Final = re.compile(r"\d+(\.\d+)?")
 @click.option("-f", "--follow", is_flag=True, help="Go on with new lines as they are written.")
 @click.option("-n", "--tail", default="all", metavar="NUMBER", help="Only the last lines of each task (all).")
 @click.option("--since", default="", metavar="TIME", help="Only lines since a time (RFC 3339) or a while ago (10m).")
+@click.option("--until", default="", metavar="TIME", help="Only lines before a time (RFC 3339) or a while ago (10m).")
+@click.option("--details", is_flag=True, help="Show the ids of each line's node and task.")
 @click.option("-t", "--timestamps", is_flag=True, help="Show each line's time.")
 @click.option("--raw", is_flag=True, help="Show the lines as they were written, without the task's name.")
 @click.option("--no-resolve", is_flag=True, help="Show ids in place of names.")
@@ -37,6 +39,8 @@ def logs(
     follow: bool,
     tail: str,
     since: str,
+    until: str,
+    details: bool,
     timestamps: bool,
     raw: bool,
     no_resolve: bool,
@@ -46,17 +50,20 @@ def logs(
     """Show the output of a service's tasks, or of one task."""
     if tail != "all" and not (tail.isascii() and tail.isdigit()):
         raise usage_error(f'invalid argument "{tail}" for "--tail": use a number or "all"')
-    since_at = _since(since, session.now()) if since else 0.0
+    since_at = _moment("since", since, session.now()) if since else 0.0
+    until_at = _moment("until", until, session.now()) if until else 0.0
 
     async def work(client: Client) -> None:
         names = await _Names.of(client, ref, resolve=not (raw or no_resolve), ids=not no_task_ids, full=no_trunc)
-        lines = client.logs(ref, follow=follow, tail=None if tail == "all" else int(tail), since=since_at)
+        last = None if tail == "all" else int(tail)
+        lines = client.logs(ref, follow=follow, tail=last, since=since_at, until=until_at)
         async for batch in lines:
             for line in batch.lines:
                 target = session.err if line.stderr else session.out
                 stamp = f"{timestamp(line.at)} " if timestamps else ""
                 prefix = "" if raw else f"{names.of_line(line)}    | "
-                target.write(f"{stamp}{prefix}{line.data.decode('utf-8', 'replace')}\n")
+                more = f"{_details(line)} " if details else ""
+                target.write(f"{stamp}{prefix}{more}{line.data.decode('utf-8', 'replace')}\n")
             for warning in batch.warnings:
                 session.warn(f"Warning: {warning}")
             session.out.flush()
@@ -99,7 +106,11 @@ class _Names:
         return f"{task}@{node}"
 
 
-def _since(text: str, now: float) -> float:
+def _details(line: LogLine) -> str:
+    return f"com.docker.swarm.node.id={line.node_id},com.docker.swarm.task.id={line.task_id}"
+
+
+def _moment(flag: str, text: str, now: float) -> float:
     """Return wall seconds for a time, seconds since the epoch, or a duration before `now`."""
     if _NUMBER.fullmatch(text):
         return float(text)
@@ -111,6 +122,6 @@ def _since(text: str, now: float) -> float:
         at = datetime.fromisoformat(text)
     except ValueError:
         raise usage_error(
-            f'invalid argument "{text}" for "--since": use a duration (10m) or a time (2026-01-31T13:00:00Z)'
+            f'invalid argument "{text}" for "--{flag}": use a duration (10m) or a time (2026-01-31T13:00:00Z)'
         ) from None
     return (at if at.tzinfo else at.replace(tzinfo=UTC)).timestamp()

@@ -15,7 +15,7 @@ from swarmpy.model.validate.checks import MIN_MEMORY_BYTES, MIN_NANO_CPUS, at_le
 from swarmpy.model.validate.container import check_container
 
 _PLATFORM: Final = re.compile(r"[a-z0-9]+(?:/[a-z0-9_]+)?")
-_LOG_DRIVERS: Final = ("", "json-file", "none")
+_LOG_DRIVERS: Final = ("", "json-file", "local", "journald", "none")
 _LOG_SIZE: Final = re.compile(r"\d+[bkmg]?", re.ASCII | re.IGNORECASE)
 _LOG_OPTIONS: Final = ("max-size", "max-file")
 _MIN_LOG_BYTES: Final = 32 * 1024
@@ -99,7 +99,7 @@ def _logs(driver: LogDriver) -> Iterator[Problem]:
     for name, value in sorted(driver.options.items()):
         path = f"task.log_driver.options[{name!r}]"
         if name not in _LOG_OPTIONS:
-            yield Problem(path, f"is not an option of json-file logs: use {' or '.join(_LOG_OPTIONS)}")
+            yield Problem(path, f"is not an option of {driver.name or 'json-file'} logs: use {' or '.join(_LOG_OPTIONS)}")
         elif name == "max-file" and not (value.isdecimal() and int(value) >= 1):
             yield Problem(path, f"{value!r} is not a number of files: give 1 or more")
         elif name == "max-size":
