@@ -19,6 +19,9 @@ class Assignment(Model, frozen=True):
     `row_state` is the state that the manager knew when it sent the task. `withdrawn_at` is the endpoints revision
     that every data plane must have applied before the stop signal; it means something for a `desired_state`
     above RUNNING only.
+
+    A `local` task is a container that a user started on this node: no manager knows of it. It may run again after it
+    has stopped, with the files that it wrote; `run` counts that.
     """
 
     id: str
@@ -29,10 +32,14 @@ class Assignment(Model, frozen=True):
     desired_reason: str = ""
     withdrawn_at: int = 0
     row_state: TaskState = TaskState.ASSIGNED
+    local: bool = False
+    run: int = 0
 
     @property
     def name(self) -> str:
-        """The task's full name: `<service>.<slot>.<task id>`."""
+        """The task's full name: `<service>.<slot>.<task id>`; a local one has the name that its user gave it."""
+        if self.local:
+            return self.version.name
         return f"{self.version.name}.{self.slot}.{self.id}"
 
     @property

@@ -100,6 +100,7 @@ def recovered(record: TaskRecord, *, boot_id: str, now_s: float) -> Held:
     """
     held = Held(record.assignment, record.status, record.boot_id, removed=record.removed)
     held.start_time = record.start_time
+    held.acknowledged = record.assignment.local
     held.ready = held.was_ready = record.status.ready
     held.not_ready_reason = record.status.not_ready_reason
     held.healthy = record.status.state == TaskState.RUNNING

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import signal
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import msgspec
@@ -13,6 +13,7 @@ import structlog
 from swarmpy.clock import Clock
 from swarmpy.errors import Code, SwarmError, not_supported
 from swarmpy.model.states import Runtime, TaskState, word
+from swarmpy.model.task import TaskStatus
 from worker.executor.protocol import Executor
 from worker.reports import StatusReports
 from worker.task.held import Held
@@ -32,11 +33,17 @@ class Operations:
         journal: Journal,
         reports: StatusReports,
         clock: Clock,
+        on_local: Callable[[str, TaskStatus], None],
     ) -> None:
+        """
+        Args:
+            on_local: told the status of a local task whenever it changes.
+        """
         self._executors = executors
         self._journal = journal
         self._reports = reports
         self._clock = clock
+        self._on_local = on_local
         self._methods = {
             Operation.ACCEPT: self._accept,
             Operation.PREPARE: self._prepare,
@@ -74,10 +81,16 @@ class Operations:
             SwarmError: the journal cannot be written; the status is changed and reported all the same.
         """
         held.status = msgspec.structs.replace(held.status, at=self._clock.now(), **changes)
-        held.acknowledged = False
-        self._reports.put(held.id, held.status)
+        self._tell(held)
         if save:
             self.save(held)
+
+    def _tell(self, held: Held) -> None:
+        held.acknowledged = held.assignment.local  # nobody else has to store it
+        if held.assignment.local:
+            self._on_local(held.id, held.status)
+        else:
+            self._reports.put(held.id, held.status)
 
     def save(self, held: Held) -> None:
         """Write the task's record. From STARTING on a full disk is said and tried again later, not fatal.

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import random
 import signal
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Final
 
 import structlog
@@ -71,18 +71,29 @@ class TaskRunner:
         self._busy: frozenset[str] = frozenset()
         self._group: asyncio.TaskGroup | None = None
         self.reports = StatusReports(alarms, self._acknowledged)
-        self._operations = Operations(executors, journal, self.reports, clock)
+        self.on_local: Callable[[str, TaskStatus], None] = _nobody_listens
+        self._operations = Operations(executors, journal, self.reports, clock, self._tell_locally)
         self._vitals = Vitals(self._operations, clock, self._poke)
 
     @property
     def assignments(self) -> Mapping[str, Assignment]:
-        """What is held now, by task id; tasks that are on their way out are not in it."""
+        """The cluster's tasks that are held now, by id; those that are on their way out are not in it."""
         return _Assignments(self._held)
 
     @property
     def statuses(self) -> Mapping[str, TaskStatus]:
-        """The status of every task that is held."""
-        return {i: h.status for i, h in self._held.items()}
+        """The status of every task of the cluster that is held."""
+        return {i: h.status for i, h in self._held.items() if not h.assignment.local}
+
+    @property
+    def local_statuses(self) -> Mapping[str, TaskStatus]:
+        """The status of every local task that is held."""
+        return {i: h.status for i, h in self._held.items() if h.assignment.local}
+
+    def may_run_again(self, task_id: str) -> bool:
+        """Whether nothing is left to do for a task that has stopped: a local one may be put for another run."""
+        held = self._held.get(task_id)
+        return held is None or (held.released and not held.removed)
 
     @property
     def operations(self) -> Operations:
@@ -110,9 +121,12 @@ class TaskRunner:
                 self._group = None
 
     def apply(self, changes: Changes) -> None:
-        """Take in what the manager changed."""
+        """Take in what the manager changed, or a user of local tasks."""
         for assignment in changes.put:
             held = self._held.get(assignment.id)
+            if held is not None and assignment.run > held.assignment.run:
+                assert self.may_run_again(held.id), "a run ends before the next one begins"
+                held = None
             if held is None:
                 self._admit(assignment)
             else:
@@ -177,7 +191,8 @@ class TaskRunner:
                 self._draining.add(held.id)
             executor = self._operations.executor(held)
             if record.status.state.is_stopped:
-                self.reports.put(held.id, held.status)
+                if not held.assignment.local:
+                    self.reports.put(held.id, held.status)
             elif executor is not None and record.status.state >= TaskState.READY:
                 executor.adopt(held.assignment, held.status.host_ports)
 
@@ -257,6 +272,9 @@ class TaskRunner:
             if held.removed:
                 self._poke(held)
 
+    def _tell_locally(self, task_id: str, status: TaskStatus) -> None:
+        self.on_local(task_id, status)
+
     def _poke(self, held: Held) -> None:
         """Have the task take its next steps, unless it is at it or the runner is not running yet."""
         if not held.driving and self._group is not None:
@@ -305,6 +323,10 @@ class TaskRunner:
             self.reports.forget(held.id)
 
 
+def _nobody_listens(_task_id: str, _status: TaskStatus) -> None:
+    """What `on_local` does until somebody sets it."""
+
+
 class _Assignments(Mapping[str, Assignment]):
     """A view of what is held, without a copy: it is asked for with each message of the manager."""
 
@@ -313,12 +335,12 @@ class _Assignments(Mapping[str, Assignment]):
 
     def __getitem__(self, task_id: str) -> Assignment:
         held = self._held[task_id]
-        if held.removed:
+        if held.removed or held.assignment.local:
             raise KeyError(task_id)
         return held.assignment
 
     def __iter__(self) -> Iterator[str]:
-        return (i for i, h in self._held.items() if not h.removed)
+        return (i for i, h in self._held.items() if not (h.removed or h.assignment.local))
 
     def __len__(self) -> int:
         return sum(1 for _ in self)
