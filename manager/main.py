@@ -26,6 +26,8 @@ def main() -> int:
         identity = identities.load(state_dir)
         if identity is None:
             raise SwarmError(Code.FAILED_PRECONDITION, "this node is in no cluster, so it cannot be a manager")
+        # The worker finds out the same and stores it, sooner or later than this.
+        identity = identities.at_address(identity, arguments.addr)
         settings = Settings(
             state_dir=state_dir,
             identity=identity,

@@ -14,7 +14,7 @@ from typing import Any, Final
 import grpc.aio
 import structlog
 
-from manager import metrics
+from manager import heap, metrics
 from manager.allocator.allocator import Allocator
 from manager.api.consensus import ConsensusReport
 from manager.api.relay import FORWARDED_KEY, LeaderCalls, Relay
@@ -28,7 +28,6 @@ from manager.consensus import Lead
 from manager.dispatcher.dispatcher import Dispatcher
 from manager.dispatcher.logs import LogBroker
 from manager.dispatcher.servicer import DispatcherServicer
-from manager.heap import Heap
 from manager.leader import Leader, Loop
 from manager.membership.admission import Placement
 from manager.membership.directory import Directory
@@ -136,7 +135,7 @@ class Manager:
             Metadata(identity.cluster_id, place.member_id),
             machine,
             clock=clock,
-            network=Network(self._live.current, feature_level=settings.feature_level),
+            network=Network(self._live.current, feature_level=settings.feature_level, addr=self._address),
             rng=random.Random(random_bytes(8)),
             sealer=sealer,
         )
@@ -160,8 +159,7 @@ class Manager:
             SwarmError: the log cannot be opened, a port cannot be had, or the log failed.
         """
         await self._raft.start()
-        heap = Heap(self._clock)
-        heap.settle()  # what was restored stays
+        heap.set_aside()  # what was restored stays
         try:
             async with AsyncExitStack() as stack, asyncio.TaskGroup() as group:
                 await stack.enter_async_context(self._channels.kept())
@@ -170,7 +168,7 @@ class Manager:
                 group.create_task(self._fail_with_the_log())
                 group.create_task(self._directory().run())
                 group.create_task(LevelGuard(self._store, self._settings.feature_level).run())
-                group.create_task(self._compaction(heap).run())
+                group.create_task(self._compaction().run())
                 await stack.enter_async_context(self._serve_network())
                 bootstrap_server = BootstrapServer(self._authority.root_pem, self._admit, self._clock)
                 joining = bootstrap_address(self._settings.listen)
@@ -192,8 +190,8 @@ class Manager:
     def _directory(self) -> Directory:
         return Directory(self._store, self._place.member_id, self._place.peers, self._raft.set_peers)
 
-    def _compaction(self, heap: Heap) -> Compaction:
-        return Compaction(self._store, self._raft, self._clock, heap, lambda: self._applied_bytes)
+    def _compaction(self) -> Compaction:
+        return Compaction(self._store, self._raft, self._clock, lambda: self._applied_bytes)
 
     def _apply(self, entries: Sequence[Entry]) -> None:
         for entry in entries:
@@ -241,7 +239,7 @@ class Manager:
         store, clock = self._store, self._clock
         return {
             "dispatcher": self._dispatcher,
-            "allocator": Allocator(store),
+            "allocator": Allocator(store, clock),
             "scheduler": Scheduler(store, clock),
             "orchestrator": Orchestrator(store, clock=clock, random_bytes=self._random_bytes),
             "enforcer": Enforcer(store),
@@ -283,7 +281,8 @@ class Manager:
         node_pb2_grpc.add_CAServicer_to_server(renewals, server)
         membership = MembershipServicer(self._placement, self._caller, lambda r: admit_node(self._authority, r))
         membership_pb2_grpc.add_MembershipServicer_to_server(membership, server)
-        RaftServicer(self._raft.gate, peer_name, feature_level=self._settings.feature_level).add_to(server)
+        level = self._settings.feature_level
+        RaftServicer(self._raft.gate, peer_name, feature_level=level, addr=self._address).add_to(server)
         listen = self._settings.listen
         try:
             server.add_secure_port(str(listen), live_server_credentials(self._live.current))

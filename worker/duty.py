@@ -32,25 +32,40 @@ class Duty:
 
     Args:
         role: returns what the certificate says.
+        lock: held while it acts; shared with whatever else starts and stops the manager.
     """
 
-    def __init__(self, manager: ManagerControl, role: Callable[[], NodeRole], clock: Clock) -> None:
-        self._manager, self._role, self._clock = manager, role, clock
+    def __init__(self, manager: ManagerControl, role: Callable[[], NodeRole], clock: Clock, lock: asyncio.Lock) -> None:
+        self._manager, self._role, self._clock, self._lock = manager, role, clock, lock
         self._changed = asyncio.Event()
+        self._anew = False
 
     def look(self) -> None:
         """Look again: the certificate is another one."""
+        self._changed.set()
+
+    def begin_anew(self) -> None:
+        """Have the manager forget what it has stored, and join the others as another member."""
+        self._anew = True
         self._changed.set()
 
     async def run(self) -> None:
         """See to it until cancelled; what fails is tried again."""
         while True:
             self._changed.clear()
-            role = self._role()
             try:
-                await (self._manager.run() if role is NodeRole.MANAGER else self._manager.forget())
-            except (SwarmError, TimeoutError) as error:
-                log.warning("manager_not_seen_to", role=role.name, reason=str(error))
+                async with self._lock:
+                    await self._see_to_it()
+            except SwarmError as error:
+                log.warning("manager_not_seen_to", role=self._role().name, reason=error.message)
                 await self._clock.sleep(RETRY_S)
             else:
                 await self._changed.wait()
+
+    async def _see_to_it(self) -> None:
+        is_manager = self._role() is NodeRole.MANAGER
+        if self._anew or not is_manager:
+            await self._manager.forget()
+            self._anew = False
+        if is_manager:
+            await self._manager.run()

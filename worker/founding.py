@@ -33,7 +33,7 @@ def found_cluster(
     hostname: str,
     advertise_addr: str,
     listen_addr: str,
-    data_addr: str,
+    node_addr: str,
     feature_level: int = features.LEVEL,
 ) -> Founding:
     """Make a new cluster's root, its tokens, and its first manager; nothing is stored yet."""
@@ -75,7 +75,7 @@ def found_cluster(
         managers=(advertise_addr,),
         advertise_addr=advertise_addr,
         listen_addr=listen_addr,
-        data_addr=data_addr,
+        node_addr=node_addr,
         issued_at=now_s,
         expires_at=now_s + spec.node_cert_expiry_s,
     )
@@ -89,7 +89,7 @@ def restored_identity(
     random_bytes: RandomBytes,
     advertise_addr: str,
     listen_addr: str,
-    data_addr: str,
+    node_addr: str,
 ) -> Identity:
     """Make a new node's identity, as a manager of a cluster that is brought back, signed by the cluster's own root."""
     # Loaded here only, as above.
@@ -109,7 +109,7 @@ def restored_identity(
         managers=(advertise_addr,),
         advertise_addr=advertise_addr,
         listen_addr=listen_addr,
-        data_addr=data_addr,
+        node_addr=node_addr,
         issued_at=now_s,
         expires_at=now_s + life_s,
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import shutil
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any, Final
 
@@ -49,17 +49,13 @@ class ManagerProcess:
             SwarmError: FAILED_PRECONDITION, it refused to run (its own sentence); UNAVAILABLE, it does not serve yet.
         """
         await self._call("set_role", manager=True)
-        try:
-            async with asyncio.timeout(START_DEADLINE_S):
-                while not await self.serves():
-                    await self._clock.sleep(LOOK_S)
-        except TimeoutError as error:
+        if not await self._within(START_DEADLINE_S, self.serves):
             raise SwarmError(
                 Code.UNAVAILABLE,
                 f"the manager does not serve after {START_DEADLINE_S:g} s: see `swarmpy swarm status` and the log of "
                 "swarmpyd",
                 retryable=False,
-            ) from error
+            )
 
     async def run(self) -> None:
         """Have it run, without waiting for it."""
@@ -70,11 +66,12 @@ class ManagerProcess:
         await self._call("restart", process="manager")
 
     async def stop(self) -> None:
-        """Have it stopped; returns once it is gone."""
+        """Have it stopped; returns once it is gone. UNAVAILABLE: it is not gone in time."""
         await self._call("set_role", manager=False)
-        async with asyncio.timeout(STOP_DEADLINE_S):
-            while (await self._call("status"))["processes"]["manager"]["pid"] is not None:
-                await self._clock.sleep(LOOK_S)
+        if not await self._within(STOP_DEADLINE_S, self._is_gone):
+            raise SwarmError(
+                Code.UNAVAILABLE, f"the manager has not ended after {STOP_DEADLINE_S:g} s: see the log of swarmpyd"
+            )
 
     async def forget(self) -> None:
         """Stop it and remove all that it has stored: this node is no manager any more."""
@@ -101,6 +98,18 @@ class ManagerProcess:
                 else:
                     return
         raise failure
+
+    async def _is_gone(self) -> bool:
+        return (await self._call("status"))["processes"]["manager"]["pid"] is None
+
+    async def _within(self, limit_s: float, is_so: Callable[[], Awaitable[bool]]) -> bool:
+        """Look until something is so, for `limit_s` at most; return whether it is."""
+        until_s = self._clock.monotonic() + limit_s
+        while not await is_so():
+            if self._clock.monotonic() >= until_s:
+                return False
+            await self._clock.sleep(LOOK_S)
+        return True
 
     async def _call(self, op: str, **fields: Any) -> dict[str, Any]:
         client = AsyncSupervisorClient(supervisor_socket(self._place.state_dir))

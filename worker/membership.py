@@ -70,7 +70,7 @@ class Membership:
         self._make_member = make_member
         self._lock = asyncio.Lock()
         self._changed = asyncio.Event()
-        self._identity = identities.load(place.state_dir)
+        self._identity = _here(place)
         self._errands = errands or Errands(place)
         self._manager = ManagerProcess(place, clock)
         self._recovery = Recovery(place, self._manager, clock, random_bytes)
@@ -91,8 +91,8 @@ class Membership:
 
     async def _belong(self, identity: Identity) -> None:
         """Be a member of a cluster until this node is in another one, or in none."""
-        duty = Duty(self._manager, self._role, self._clock)
-        standing = StandingWatch(self._clock, self._manager.member_id, self._begin_anew)
+        duty = Duty(self._manager, self._role, self._clock, self._lock)
+        standing = StandingWatch(self._clock, self._manager.member_id, duty.begin_anew)
 
         async def renewed(before: Identity, after: Identity) -> None:
             if before.role is not after.role:
@@ -121,6 +121,7 @@ class Membership:
             raise InvalidSpecError(problems)
         async with self._lock:
             self._must_be_free()
+            self._check_data_path(addresses)
             advertise, listen = _control_addresses(addresses, self._place)
             founding = found_cluster(
                 clock=self._clock,
@@ -130,7 +131,7 @@ class Membership:
                 hostname=self._place.hostname,
                 advertise_addr=str(advertise),
                 listen_addr=str(listen),
-                data_addr=self._data_addr(addresses),
+                node_addr=self._place.addr,
                 feature_level=self._place.feature_level,
             )
             directory = self._place.state_dir / "manager"
@@ -167,7 +168,7 @@ class Membership:
             manager = parse_address(remote, "the manager's address")
             door = parse_address(join_addr, "the join address", CONTROL_PORT + 1) if join_addr else None
             # Whatever can be wrong on our side is found before the cluster takes us in.
-            data_addr = self._data_addr(addresses)
+            self._check_data_path(addresses)
             advertise, listen = _control_addresses(addresses, self._place)
             admission = await self._errands.admission(
                 door or bootstrap_address(manager),
@@ -186,7 +187,7 @@ class Membership:
                 managers=(str(manager),),
                 advertise_addr=str(advertise),
                 listen_addr=str(listen),
-                data_addr=data_addr,
+                node_addr=self._place.addr,
                 issued_at=admission.issued_at,
                 expires_at=admission.expires_at,
             )
@@ -297,7 +298,7 @@ class Membership:
                     random_bytes=self._random_bytes,
                     advertise_addr=str(advertise),
                     listen_addr=str(listen),
-                    data_addr=self._data_addr(addresses),
+                    node_addr=self._place.addr,
                 )
                 identities.save(self._place.state_dir, identity)
                 kept = await self._recovery.restore()
@@ -327,13 +328,12 @@ class Membership:
                 "this node is already part of a swarm: use `swarmpy swarm leave` to leave it before joining another"
             )
 
-    def _data_addr(self, addresses: Addresses) -> str:
+    def _check_data_path(self, addresses: Addresses) -> None:
         if addresses.data_path and addresses.data_path != self._place.data_addr:
             raise precondition(
                 f"the data path address is the one that swarmpyd was started with ({self._place.data_addr}): "
                 f"start it with --data-addr {addresses.data_path} instead"
             )
-        return self._place.data_addr
 
     def _become(self, identity: Identity) -> None:
         self._identity = identity
@@ -348,13 +348,6 @@ class Membership:
     def _role(self) -> NodeRole:
         return self._identity.role if self._identity is not None else NodeRole.WORKER
 
-    async def _begin_anew(self) -> None:
-        """Have this node's manager join the others as another member."""
-        async with self._lock:
-            if self._identity is not None and self._identity.role is NodeRole.MANAGER:
-                await self._manager.forget()
-                await self._manager.run()
-
     async def _forget_endpoints(self) -> None:
         try:
             client = await connect_data_plane(self._place, "", "")
@@ -362,6 +355,22 @@ class Membership:
             log.warning("endpoints_not_forgotten", reason=error.message)
         else:
             await client.close()
+
+
+def _here(place: Place) -> Identity | None:
+    """Return this node's identity, moved to the address that swarmpyd was started with."""
+    stored = identities.load(place.state_dir)
+    if stored is None:
+        return None
+    identity = identities.at_address(stored, place.addr)
+    if identity.advertise_addr != stored.advertise_addr:
+        log.info("node_moved", before=stored.advertise_addr, now=identity.advertise_addr)
+    if identity is not stored:
+        try:
+            identities.save(place.state_dir, identity)
+        except SwarmError as error:
+            log.warning("address_not_kept", reason=error.message)  # the next start finds out the same
+    return identity
 
 
 def _control_addresses(addresses: Addresses, place: Place) -> tuple[Address, Address]:

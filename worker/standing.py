@@ -10,7 +10,6 @@ from typing import Final
 import structlog
 
 from swarmpy.clock import Clock
-from swarmpy.errors import SwarmError
 from swarmpy.model.states import NodeRole
 
 log = structlog.get_logger(__name__)
@@ -41,11 +40,11 @@ class StandingWatch:
 
     Args:
         own_id: returns which member this node's manager is; None while it does not answer.
-        begin_anew: has the manager forget what it has stored, and join as another member.
+        begin_anew: sees to it that the manager forgets what it has stored, and joins as another member.
     """
 
     def __init__(
-        self, clock: Clock, own_id: Callable[[], Awaitable[int | None]], begin_anew: Callable[[], Awaitable[None]]
+        self, clock: Clock, own_id: Callable[[], Awaitable[int | None]], begin_anew: Callable[[], None]
     ) -> None:
         self._clock, self._own_id, self._begin_anew = clock, own_id, begin_anew
         self._standing = Standing(NodeRole.WORKER)
@@ -71,12 +70,8 @@ class StandingWatch:
         own_id = await self._own_id()
         if own_id is None:
             return False
-        if self._standing.role is not NodeRole.MANAGER or not is_let_go(own_id, self._standing):
-            return True
-        log.warning("manager_was_let_go", member=own_id, consequence="joining anew, as another member")
-        try:
-            await self._begin_anew()
-        except (SwarmError, TimeoutError) as error:
-            log.warning("manager_not_begun_anew", reason=str(error))
-            return False
+        # The word may be another one than before the question.
+        if self._standing.role is NodeRole.MANAGER and is_let_go(own_id, self._standing):
+            log.warning("manager_was_let_go", member=own_id, consequence="joining anew, as another member")
+            self._begin_anew()
         return True

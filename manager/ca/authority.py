@@ -62,6 +62,7 @@ class Authority:
                 message="it has joined and not connected yet",
                 created_at=now_s,
                 updated_at=now_s,
+                spec_revision=tx.revision,
             )
             return tx.create(NODES, node).id
 

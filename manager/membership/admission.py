@@ -17,7 +17,7 @@ from manager.store.transaction import Transaction
 from swarmpy.clock import Clock
 from swarmpy.errors import Code, SwarmError, precondition
 from swarmpy.model.cluster import Cluster
-from swarmpy.model.node import ManagerStatus, Node, NodeSpec
+from swarmpy.model.node import ManagerStatus, Node, NodeSpec, with_spec
 from swarmpy.model.states import NodeRole
 
 log = structlog.get_logger(__name__)
@@ -95,7 +95,7 @@ class Placement:
         def demote(tx: Transaction) -> None:
             present = tx.get(NODES, node_id)
             if present is not None and present.spec.role is NodeRole.MANAGER:
-                tx.update(NODES, msgspec.structs.replace(present, spec=_as_worker(present.spec), updated_at=now_s))
+                tx.update(NODES, with_spec(present, _as_worker(present.spec), revision=tx.revision, now_s=now_s))
 
         await self._store.update(demote, request_id=request_id)
         until_s = self._clock.monotonic() + PATIENCE_S

@@ -30,7 +30,7 @@ from manager.store.watch import CompactedError, next_or_deadline
 from swarmpy.clock import Clock
 from swarmpy.errors import Code, SwarmError
 from swarmpy.model.cluster import Cluster
-from swarmpy.model.node import Node
+from swarmpy.model.node import Node, with_spec
 
 log = structlog.get_logger(__name__)
 
@@ -138,7 +138,10 @@ class Members:
 def _rows(rows: list[Node], level: int | None, now_s: float) -> Callable[[Transaction], None]:
     def change(tx: Transaction) -> None:
         for row in rows:
-            tx.update(NODES, msgspec.structs.replace(row, updated_at=now_s))
+            before = tx.get(NODES, row.id)
+            is_same = before is not None and before.spec == row.spec
+            revision = row.spec_revision if is_same else tx.revision
+            tx.update(NODES, with_spec(row, row.spec, revision=revision, now_s=now_s))
         if level is not None:
             for cluster in list(tx.all(CLUSTERS)):
                 tx.update(CLUSTERS, _at_level(cluster, level))

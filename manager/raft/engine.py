@@ -66,7 +66,7 @@ class Engine:
         self._done: asyncio.Future[None] = self._loop.create_future()
         self._tasks: set[asyncio.Task[None]] = set()
         self._stop_standing: Callable[[], object] = lambda: None
-        self._is_busy = True  # until the node is started: what comes before waits
+        self.is_busy = True  # until the node is started: what comes before waits
         self._has_sent = self._is_stopping = False
         self._applied = node.applied_index
         self.status = node.status()
@@ -133,9 +133,9 @@ class Engine:
 
     def _receive(self) -> None:
         """Take a frame's worth of what waits; the rest comes after a turn of the loop."""
-        if self._is_busy or self._done.done():
+        if self.is_busy or self._done.done():
             return
-        self._is_busy = True
+        self.is_busy = True
         self._guarded(self._round)
 
     def _guarded(self, step: Callable[[], None]) -> None:
@@ -197,14 +197,25 @@ class Engine:
         """Carry out what is ready, with a turn of the loop between the halves where something was sent ahead."""
         self._learn_applied()
         while self._node.prepare():
-            if self._has_sent and self._node.will_sync and not self._is_stopping:
+            will_sync = self._node.will_sync
+            if self._has_sent and will_sync and not self._is_stopping:
                 self._loop.call_soon(self._guarded, self._second_half)
                 return
             self._has_sent = False
             self._node.carry_out()
+            if self._inbox_first(will_sync):
+                break
         self._learn_applied()
-        self._is_busy = self._has_sent = False
+        self.is_busy = self._has_sent = False
         self.inbox.again()
+
+    def _inbox_first(self, has_synced: bool) -> bool:
+        """Tell whether what waits in the inbox comes before the rest of what is ready: behind a mere hand-out it does.
+
+        A member that takes in a long log has thousands of hand-outs ready, each as long as the main loop lets it wait
+        for Python's lock; others' writes may wait for its answers meanwhile.
+        """
+        return not has_synced and len(self.inbox) > 0 and not self._is_stopping
 
     def _second_half(self) -> None:
         self._has_sent = False

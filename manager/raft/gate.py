@@ -44,6 +44,7 @@ class Gate:
     ) -> None:
         self.metadata = metadata
         self.peers: Mapping[int, Peer] = {}
+        self._heard: dict[int, str] = {}  # where members said they are
         self._engine, self._node, self._files = engine, node, file_thread
         self._check, self._fail, self._order = check, fail, order
         self._receiving = asyncio.Lock()
@@ -54,9 +55,15 @@ class Gate:
         self._check()
         check_caller(hello, name, self.metadata, self.peers)
 
+    def places(self) -> Mapping[int, str]:
+        """See `Member.places`. What a member says of itself is newer than what is said of it."""
+        return {member_id: self._heard.get(member_id, peer.addr) for member_id, peer in self.peers.items()}
+
     def opened(self, inbound: Inbound) -> None:
         """See `Member.opened`."""
         self._check()
+        if inbound.addr:
+            self._heard[inbound.member_id] = inbound.addr
         self._engine.inbox.post(Wiring(lambda streams: streams.opened(inbound)))
 
     def arrived(self, inbound: Inbound, data: bytes) -> None:

@@ -57,8 +57,10 @@ def begin_anew(state: State, index: int, founder: Founder, *, now_s: float) -> A
     revision = state.revision + 1
     changes = [
         _put(CLUSTERS, msgspec.structs.replace(cluster, next_raft_id=member_id + 1), revision),
-        _put(NODES, own, revision),
-        *(_put(NODES, _without_manager(node, now_s), revision) for node in given_up),
+        *(
+            _put(NODES, msgspec.structs.replace(node, spec_revision=revision), revision)
+            for node in (own, *(_without_manager(node, now_s) for node in given_up))
+        ),
     ]
     data = codec.encode_entry(state.digest, revision, [codec.EncodedTransaction(changes)])
     state.apply(index, data)

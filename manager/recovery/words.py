@@ -9,11 +9,11 @@ from typing import Any, Final
 
 from manager.recovery.source import Source
 from manager.store.state import State
-from manager.store.tables import CONFIGS, NODES, SERVICES, TASKS, Table
+from manager.store.tables import CONFIGS, NETWORKS, NODES, SERVICES, TASKS, Table
 from swarmpy.model.node import Node
 from swarmpy.snapshot.format import Header
 
-TOLD: Final[tuple[Table[Any], ...]] = (NODES, SERVICES, CONFIGS, TASKS)
+TOLD: Final[tuple[Table[Any], ...]] = (NODES, SERVICES, CONFIGS, NETWORKS, TASKS)
 QUORUM_LEFT: Final = 2
 """So many former managers may form a quorum without this one: two of three, three of five."""
 

@@ -8,6 +8,7 @@ from typing import Final
 
 import msgspec
 
+from swarmpy.addresses import Address, parse_address
 from swarmpy.errors import Code, SwarmError
 from swarmpy.files import write_atomic
 from swarmpy.model.base import Model
@@ -20,8 +21,9 @@ FILE: Final = "identity.msgpack"
 class Identity(Model, frozen=True):
     """All that makes this node itself. One file, so that key and certificate always belong together.
 
-    `managers` holds `host:port` of the managers' control port, the last list known. The certificate's times are
-    beside it, wall seconds, so that looking at them does not take the cryptography library.
+    `managers` holds `host:port` of the managers' control port, the last list known. `node_addr` is the node's own
+    address that the others here were made for. The certificate's times are beside it, wall seconds, so that looking at
+    them does not take the cryptography library.
     """
 
     cluster_id: str
@@ -33,13 +35,42 @@ class Identity(Model, frozen=True):
     managers: tuple[str, ...] = ()
     advertise_addr: str = ""
     listen_addr: str = ""
-    data_addr: str = ""
+    node_addr: str = ""
     issued_at: float = 0.0
     expires_at: float = 0.0
 
     @property
     def name(self) -> NodeName:
         return NodeName(self.cluster_id, self.node_id, self.role)
+
+
+def at_address(identity: Identity, node_addr: str) -> Identity:
+    """Return the identity of a node that has the address `node_addr` now; the same object if nothing changes.
+
+    Where its manager listens and is reached goes with the node, if that was the node's own address; what was given as
+    something else stays. The certificate names the node and no address, so it stays good.
+    """
+    if identity.node_addr == node_addr:
+        return identity
+    # Whatever was stored before there was such a field: unless it was told otherwise, the manager listens there.
+    former = identity.node_addr or (identity.listen_addr and _address(identity.listen_addr).host)
+
+    def moved(text: str) -> str:
+        address = _address(text) if text else None
+        return str(Address(node_addr, address.port)) if address is not None and address.host == former else text
+
+    advertise_addr = moved(identity.advertise_addr)
+    return msgspec.structs.replace(
+        identity,
+        node_addr=node_addr,
+        advertise_addr=advertise_addr,
+        listen_addr=moved(identity.listen_addr),
+        managers=tuple(advertise_addr if a == identity.advertise_addr else a for a in identity.managers),
+    )
+
+
+def _address(text: str) -> Address:
+    return parse_address(text, "this node's address")
 
 
 def identity_directory(state_dir: Path) -> Path:

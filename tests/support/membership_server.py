@@ -36,7 +36,7 @@ def founder() -> Identity:
         hostname="m1",
         advertise_addr="127.0.0.1:2377",
         listen_addr="127.0.0.1:2377",
-        data_addr="127.0.0.1",
+        node_addr="127.0.0.1",
     ).identity
 
 

@@ -123,7 +123,7 @@ class ClusterMember:
         if not self.addr:
             await self.listen()
         self.machine = Machine()
-        network = Network(lambda: self.identity)
+        network = Network(lambda: self.identity, addr=self.addr)
         self.raft = RaftThread(
             self.directory,
             self.metadata,
@@ -134,7 +134,7 @@ class ClusterMember:
             rng=random.Random(self.member_id),
         )
         await self.raft.start()
-        RaftServicer(self.raft.gate, peer_name).add_to(self._server)
+        RaftServicer(self.raft.gate, peer_name, addr=self.addr).add_to(self._server)
         await self._server.start()
         self.alive = True
 
@@ -194,6 +194,18 @@ class RaftCluster:
         self.tell_peers()
         return member
 
+    async def move(self, *member_ids: int) -> None:
+        """Start members again on other ports, at the same time; nobody is told, and they know the others' old ones."""
+        known = {member.member_id: member.peer for member in self.members.values()}
+        moving = [self.members[member_id] for member_id in member_ids]
+        for member in moving:
+            await member.kill()
+        for member in moving:
+            await member.listen()
+        for member in moving:
+            await member.start()
+            member.raft.set_peers({other_id: peer for other_id, peer in known.items() if other_id != member.member_id})
+
     async def leader(self) -> ClusterMember:
         """Wait until one member leads and has applied all that was committed."""
         await until(lambda: any(member.leads for member in self.running))
@@ -211,6 +223,11 @@ class RaftCluster:
 
 def change(kind: ConfChangeKind, *member_ids: int) -> ConfChange:
     return ConfChange(tuple(MemberChange(kind, member_id) for member_id in member_ids))
+
+
+async def pause() -> None:
+    """Give other threads a while before something is tried again."""
+    await asyncio.sleep(0.05)
 
 
 async def until(condition: Callable[[], bool], pause_s: float = 0.002) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Final
 
 from google.protobuf.message import DecodeError
@@ -10,6 +11,7 @@ from google.protobuf.message import DecodeError
 from manager.raft.api import Peer
 from manager.raft.types import Metadata
 from swarmpy import __version__
+from swarmpy.addresses import parse_address
 from swarmpy.api.v1 import raft_pb2 as pb
 from swarmpy.errors import Code, SwarmError, invalid
 from swarmpy.model.states import NodeRole
@@ -17,10 +19,18 @@ from swarmpy.security.names import NodeName
 
 PROTOCOL_MIN: Final = 1
 PROTOCOL_MAX: Final = 1
+MOST_PLACES: Final = 64
 
 
-def make_hello(me: Metadata, to: int, feature_level: int) -> pb.RaftHello:
-    """Return what this member says first."""
+def make_hello(
+    me: Metadata, to: int, feature_level: int, *, addr: str = "", places: Mapping[int, str] = MappingProxyType({})
+) -> pb.RaftHello:
+    """Return what this member says first.
+
+    Args:
+        addr: `host:port` at which it is reached; empty says nothing of that.
+        places: the same of other members.
+    """
     return pb.RaftHello(
         cluster_id=me.cluster_id,
         member_id=me.member_id,
@@ -29,6 +39,8 @@ def make_hello(me: Metadata, to: int, feature_level: int) -> pb.RaftHello:
         protocol_max=PROTOCOL_MAX,
         feature_level=feature_level,
         version=__version__,
+        addr=addr,
+        places=[pb.RaftPlace(member_id=member_id, addr=place) for member_id, place in sorted(places.items())],
     )
 
 
@@ -44,7 +56,12 @@ def read_hello(data: bytes) -> pb.RaftHello:
         raise invalid(f"the first {len(data)} bytes of another manager are no hello: {error}") from error
     if not batch.HasField("hello"):
         raise invalid("another manager did not say who it is")
-    return batch.hello
+    hello = batch.hello
+    if len(hello.places) > MOST_PLACES:
+        raise invalid(f"member {hello.member_id} names {len(hello.places)} places of managers, {MOST_PLACES} at most")
+    for addr in filter(None, (hello.addr, *(place.addr for place in hello.places))):
+        parse_address(addr, f"what member {hello.member_id} says of a manager's address")
+    return hello
 
 
 def check_hello(hello: pb.RaftHello, me: Metadata) -> None:

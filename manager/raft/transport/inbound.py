@@ -15,10 +15,11 @@ class Inbound:
 
     Args:
         member_id: who dialled it.
+        addr: where that member says it is reached (host:port); empty if it does not say.
     """
 
-    def __init__(self, member_id: int) -> None:
-        self.member_id = member_id
+    def __init__(self, member_id: int, addr: str = "") -> None:
+        self.member_id, self.addr = member_id, addr
         self.consumed_bytes = 0
         self.is_waiting = False
         self._taken_bytes = 0

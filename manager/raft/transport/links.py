@@ -11,7 +11,6 @@ from typing import Final, Protocol, TypeAlias
 import grpc.aio
 import structlog
 
-from manager.raft.api import Peer
 from manager.raft.transport.hello import check_hello, make_hello, read_hello
 from manager.raft.transport.outbox import Outbox
 from manager.raft.transport.wire import decode_batch, encode_batch
@@ -34,6 +33,7 @@ class Network:
     Args:
         identity: returns this node's present key and certificate.
         feature_level: what this member's release can do; the others are told.
+        addr: `host:port` at which this member is reached; the others are told.
         hello_s: time within which a dialled member must have answered.
         retry_s: pause after a first failure to reach a member; it doubles from there.
         retry_most_s: longest pause.
@@ -41,6 +41,7 @@ class Network:
 
     identity: Callable[[], Identity]
     feature_level: int = 1
+    addr: str = ""
     hello_s: float = 3.0
     retry_s: float = 0.05
     retry_most_s: float = 1.0
@@ -63,26 +64,39 @@ class Listener(Protocol):
 
 
 class Link:
-    """The way to one member: dialled again whenever it breaks, until `run` is cancelled."""
+    """The way to one member: dialled again whenever it breaks, until `run` is cancelled.
+
+    Args:
+        addresses: where the member may be, tried in turn; TLS sees to it that it is found at no other node's.
+        heard: told what the member says of where others are, as (member, `host:port`).
+    """
 
     def __init__(
         self,
         me: Metadata,
         member_id: int,
-        peer: Peer,
+        node_id: str,
+        addresses: Sequence[str],
         network: Network,
         listener: Listener,
+        heard: Callable[[int, str], None],
         *,
         clock: Clock,
         rng: random.Random,
     ) -> None:
-        self._me, self._member_id, self._peer = me, member_id, peer
+        self._me, self._member_id, self._node_id = me, member_id, node_id
+        self._addresses, self._turn, self._heard = tuple(addresses), 0, heard
         self._network, self._listener, self._clock, self._rng = network, listener, clock, rng
         self._outbox = Outbox()
         self._failures = 0
         self._pausing: asyncio.Timeout | None = None
         self.channel: grpc.aio.Channel | None = None  # while the stream is up
         self.hello: pb.RaftHello | None = None  # what the other said last
+
+    @property
+    def address(self) -> str:
+        """Where the member is dialled now."""
+        return self._addresses[self._turn % len(self._addresses)]
 
     def send(self, message: Message) -> bool:
         """Send a message, if the stream is up; whether it is on its way."""
@@ -120,14 +134,16 @@ class Link:
             self._pausing = None
 
     async def _serve(self) -> None:
-        channel = peer_channel(self._network.identity(), self._peer.node_id, self._peer.addr)
+        channel = peer_channel(self._network.identity(), self._node_id, self.address)
         try:
             call: _Call = channel.stream_stream(STREAM)()
             try:
-                await self._greet(call)
+                self.hello = await self._greet(call)
                 self.channel = channel
                 self._failures = 0
                 self._listener.found(self._member_id)
+                for place in self.hello.places:
+                    self._heard(place.member_id, place.addr)
                 await self._exchange(call)
             finally:
                 call.cancel()
@@ -135,15 +151,15 @@ class Link:
             self.channel = None
             await channel.close()
 
-    async def _greet(self, call: _Call) -> None:
-        mine = make_hello(self._me, self._member_id, self._network.feature_level)
+    async def _greet(self, call: _Call) -> pb.RaftHello:
+        mine = make_hello(self._me, self._member_id, self._network.feature_level, addr=self._network.addr)
         async with asyncio.timeout(self._network.hello_s):
             await call.write(pb.RaftBatch(hello=mine).SerializeToString())
             first = _present(await call.read())
         hello = read_hello(first)
         check_hello(hello, self._me)
-        self.hello = hello
-        _log.info("raft peer connected", member=self._member_id, address=self._peer.addr, version=hello.version)
+        _log.info("raft peer connected", member=self._member_id, address=self.address, version=hello.version)
+        return hello
 
     async def _exchange(self, call: _Call) -> None:
         try:
@@ -166,7 +182,9 @@ class Link:
 
     def _ended(self) -> None:
         self._outbox.clear()
-        if self.hello is not None:
+        if self.hello is None:
+            self._turn += 1
+        else:
             self.hello = None
             self._listener.lost(self._member_id)
 
@@ -174,7 +192,7 @@ class Link:
         """Say once an outage why a member cannot be reached."""
         reason = error.details() if isinstance(error, grpc.aio.AioRpcError) else str(error) or "no answer in time"
         if self._failures == 0:
-            _log.warning("raft peer lost", member=self._member_id, address=self._peer.addr, reason=reason)
+            _log.warning("raft peer lost", member=self._member_id, address=self.address, reason=reason)
 
 
 def _present(data: object) -> bytes:

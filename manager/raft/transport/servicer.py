@@ -6,7 +6,7 @@ It only looks at who calls. Batches go to the Raft thread as they came, and what
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager
 from typing import Any, Final, Protocol
 
@@ -34,6 +34,9 @@ class Member(Protocol):
     def admit(self, hello: pb.RaftHello, name: NodeName) -> None:
         """Raise SwarmError unless the caller is a member that this one knows."""
 
+    def places(self) -> Mapping[int, str]:
+        """Return where the other members are (`host:port`), as far as this one knows."""
+
     def opened(self, inbound: Inbound) -> None:
         """A member's stream is up; it replaces an earlier one of that member."""
 
@@ -52,11 +55,13 @@ class RaftServicer:
 
     Args:
         peer: returns whose certificate a call shows.
-        feature_level: see `Network`.
+        feature_level, addr: see `Network`.
     """
 
-    def __init__(self, member: Member, peer: Callable[[Any], NodeName], *, feature_level: int = 1) -> None:
-        self._member, self._peer, self._feature_level = member, peer, feature_level
+    def __init__(
+        self, member: Member, peer: Callable[[Any], NodeName], *, feature_level: int = 1, addr: str = ""
+    ) -> None:
+        self._member, self._peer, self._feature_level, self._addr = member, peer, feature_level, addr
 
     def add_to(self, server: grpc.aio.Server) -> None:
         """Register the service; batches stay bytes, so that the main loop does not decode them."""
@@ -74,9 +79,10 @@ class RaftServicer:
         """Serve one member's stream until either side ends it."""
         hello = read_hello(await _first(requests))
         self._admit(hello, context)
-        answer = make_hello(self._member.metadata, hello.member_id, self._feature_level)
+        places = {member_id: addr for member_id, addr in self._member.places().items() if member_id != hello.member_id}
+        answer = make_hello(self._member.metadata, hello.member_id, self._feature_level, addr=self._addr, places=places)
         await context.write(pb.RaftBatch(hello=answer).SerializeToString())
-        inbound = Inbound(hello.member_id)
+        inbound = Inbound(hello.member_id, hello.addr)
         self._member.opened(inbound)
         try:
             async with asyncio.TaskGroup() as group:

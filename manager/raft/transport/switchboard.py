@@ -62,6 +62,7 @@ class Switchboard:
         self._me, self._network, self._events, self._answers = me, network, events, answers
         self._spawn, self._files, self._clock, self._rng = spawn, file_thread, clock, rng
         self._links: dict[int, tuple[Peer, Link, Callable[[], object]]] = {}
+        self._heard: dict[int, str] = {}  # where members are said to be, by themselves or by each other
         self._inbound: dict[int, Inbound] = {}
 
     def set_peers(self, peers: Mapping[int, Peer]) -> None:
@@ -72,10 +73,43 @@ class Switchboard:
             if peers.get(member_id) != peer:
                 cancel()
                 del self._links[member_id]
+            if member_id not in peers:
+                self._heard.pop(member_id, None)
         for member_id, peer in sorted(peers.items()):
             if member_id not in self._links and member_id != self._me.member_id:
-                link = Link(self._me, member_id, peer, self._network, self._events, clock=self._clock, rng=self._rng)
-                self._links[member_id] = (peer, link, self._spawn(link.run()))
+                self._dial(member_id, peer)
+
+    def _dial(self, member_id: int, peer: Peer) -> None:
+        assert self._network is not None, "without a network there is nobody to dial"
+        addresses = dict.fromkeys((self._heard.get(member_id, peer.addr), peer.addr))
+        link = Link(
+            self._me,
+            member_id,
+            peer.node_id,
+            tuple(addresses),
+            self._network,
+            self._events,
+            self._hear_of,
+            clock=self._clock,
+            rng=self._rng,
+        )
+        self._links[member_id] = (peer, link, self._spawn(link.run()))
+
+    def _hear(self, member_id: int, addr: str) -> None:
+        """Learn where a member is, and dial it there unless that is being done: elsewhere, it may not be any more."""
+        peer, link, cancel = self._links[member_id]
+        if link.address == addr:
+            link.hurry()
+            return
+        _log.info("raft peer moved", member=member_id, address=addr, before=link.address)
+        self._heard[member_id] = addr
+        cancel()
+        self._dial(member_id, peer)
+
+    def _hear_of(self, member_id: int, addr: str) -> None:
+        """Learn from another member where one is: of use only while it cannot be reached."""
+        if member_id in self._links and addr and not self.is_connected(member_id):
+            self._hear(member_id, addr)
 
     def is_connected(self, member_id: int) -> bool:
         """Return whether the stream to a member is up."""
@@ -100,7 +134,7 @@ class Switchboard:
         """Learn of a stream that a member dialled; answers go there until a request comes on another one."""
         self._inbound[inbound.member_id] = inbound
         if inbound.member_id in self._links:
-            self._links[inbound.member_id][1].hurry()
+            self._hear(inbound.member_id, inbound.addr or self._links[inbound.member_id][1].address)
 
     def closed(self, inbound: Inbound) -> None:
         """Learn that such a stream ended."""

@@ -8,15 +8,15 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from swarmpy.clock import SystemClock
+from swarmpy.clock import Clock, SystemClock
 from swarmpy.errors import Code, SwarmError
 from swarmpy.security.identity import Identity
+from tests.support.clock import FakeClock
 from tests.support.health_server import FakeHealth, manager_socket
 from tests.support.membership_server import founder, membership_server
 from tests.support.supervisor import FakeSupervisor, supervising
-from worker import managing
 from worker.host import Place
-from worker.managing import ManagerProcess
+from worker.managing import START_DEADLINE_S, ManagerProcess
 
 NOBODY = "127.0.0.1:1"
 
@@ -33,9 +33,13 @@ async def health(tmp_path: Path) -> AsyncIterator[FakeHealth]:
         yield made
 
 
+def process_at(tmp_path: Path, clock: Clock) -> ManagerProcess:
+    return ManagerProcess(Place(tmp_path, "127.0.0.1", "127.0.0.1", "m9", "boot"), clock)
+
+
 @pytest.fixture
 def process(tmp_path: Path) -> ManagerProcess:
-    return ManagerProcess(Place(tmp_path, "127.0.0.1", "127.0.0.1", "m9", "boot"), SystemClock())
+    return process_at(tmp_path, SystemClock())
 
 
 @pytest.fixture(scope="module")
@@ -68,13 +72,15 @@ async def test_one_that_refuses_to_run_says_why(
 
 
 async def test_one_that_does_not_serve_in_time_is_left_running(
-    process: ManagerProcess, supervisor: FakeSupervisor, health: FakeHealth, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, supervisor: FakeSupervisor, health: FakeHealth
 ) -> None:
-    monkeypatch.setattr(managing, "START_DEADLINE_S", 0.1)
+    clock = FakeClock()
+    began_s = clock.monotonic()
     with pytest.raises(
-        SwarmError, match=r"the manager does not serve after 0\.1 s: see `swarmpy swarm status`"
+        SwarmError, match=r"the manager does not serve after 20 s: see `swarmpy swarm status`"
     ) as caught:
-        await process.start()
+        await clock.through(process_at(tmp_path, clock).start())
+    assert clock.monotonic() - began_s >= START_DEADLINE_S
     assert (caught.value.code, caught.value.retryable, supervisor.calls) == (Code.UNAVAILABLE, False, ["run"])
 
 
@@ -91,6 +97,16 @@ async def test_forgetting_waits_for_its_end_and_leaves_nothing(
     await process.forget()
     assert (supervisor.calls, supervisor.slow, process.directory.exists()) == (["stop"], -1, False)
     await process.forget()
+
+
+async def test_one_that_does_not_end_in_time_keeps_what_it_has(tmp_path: Path, supervisor: FakeSupervisor) -> None:
+    clock = FakeClock()
+    process = process_at(tmp_path, clock)
+    process.directory.mkdir()
+    supervisor.runs, supervisor.slow = True, 1_000_000
+    with pytest.raises(SwarmError, match=r"the manager has not ended after 15 s: see the log of swarmpyd"):
+        await clock.through(process.forget())
+    assert process.directory.exists()
 
 
 async def test_it_is_run_and_restarted_without_waiting(process: ManagerProcess, supervisor: FakeSupervisor) -> None:

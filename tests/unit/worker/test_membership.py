@@ -11,15 +11,15 @@ from typing import Any, cast
 import pytest
 
 from swarmpy.addresses import Address
-from swarmpy.clock import SystemClock
+from swarmpy.clock import Clock, SystemClock
 from swarmpy.errors import Code, SwarmError
 from swarmpy.model.states import Availability, NodeRole
 from swarmpy.security import identity as identities
 from swarmpy.security.identity import Identity
+from tests.support.clock import FakeClock
 from tests.support.health_server import FakeHealth, manager_socket
 from tests.support.membership_server import founder
 from tests.support.supervisor import FakeSupervisor, supervising
-from worker import managing
 from worker.errand import Errands
 from worker.host import Place
 from worker.join import Admission
@@ -74,10 +74,10 @@ def no_member(*_: object) -> Member:
     raise AssertionError("nothing here runs a membership")
 
 
-def node(tmp_path: Path, role: NodeRole) -> Membership:
-    place = Place(tmp_path, "10.0.0.9", "10.0.0.9", "m9", "boot")
+def node(tmp_path: Path, role: NodeRole, clock: Clock | None = None, addr: str = "10.0.0.9") -> Membership:
+    place = Place(tmp_path, addr, addr, "m9", "boot")
     errands = cast("Errands", FakeErrands(role))
-    return Membership(place, SystemClock(), random.Random(1), os.urandom, no_member, errands)
+    return Membership(place, clock or SystemClock(), random.Random(1), os.urandom, no_member, errands)
 
 
 async def join(membership: Membership, **addresses: str) -> Identity:
@@ -118,14 +118,37 @@ async def test_a_manager_that_is_refused_leaves_the_node_as_it_was(tmp_path: Pat
     assert not (tmp_path / "manager").exists()
 
 
-async def test_a_manager_that_is_slow_stays_a_member(
-    tmp_path: Path, supervisor: FakeSupervisor, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(managing, "START_DEADLINE_S", 0.1)
-    membership = node(tmp_path, NodeRole.MANAGER)
+async def test_a_manager_that_is_slow_stays_a_member(tmp_path: Path, supervisor: FakeSupervisor) -> None:
+    clock = FakeClock()
+    membership = node(tmp_path, NodeRole.MANAGER, clock)
     with pytest.raises(SwarmError, match="does not serve after") as caught:
-        await join(membership)
+        await clock.through(join(membership))
     assert caught.value.code is Code.UNAVAILABLE
     assert supervisor.runs
     assert membership.identity is not None
     assert membership.identity == identities.load(tmp_path)
+
+
+async def test_a_node_that_comes_back_elsewhere_stores_where_it_is(tmp_path: Path, supervisor: FakeSupervisor) -> None:
+    before = await join(node(tmp_path, NodeRole.WORKER))
+    after = node(tmp_path, NodeRole.WORKER, addr="10.0.0.77").identity
+    assert after == identities.load(tmp_path)
+    assert after is not None
+    assert (after.advertise_addr, after.listen_addr) == ("10.0.0.77:2377", "10.0.0.77:2377")
+    assert (after.node_id, after.managers) == (before.node_id, before.managers)
+    assert node(tmp_path, NodeRole.WORKER, addr="10.0.0.77").identity == after
+
+
+async def test_where_it_is_counts_though_it_cannot_be_stored(
+    tmp_path: Path, supervisor: FakeSupervisor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = await join(node(tmp_path, NodeRole.WORKER))
+
+    def full(*_: object) -> None:
+        raise SwarmError(Code.RESOURCE_EXHAUSTED, "the disk is full")
+
+    monkeypatch.setattr(identities, "save", full)
+    after = node(tmp_path, NodeRole.WORKER, addr="10.0.0.77").identity
+    assert after is not None
+    assert after.advertise_addr == "10.0.0.77:2377"
+    assert identities.load(tmp_path) == before

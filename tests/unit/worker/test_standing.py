@@ -8,7 +8,6 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from swarmpy.errors import Code, SwarmError
 from swarmpy.model.states import NodeRole
 from tests.support.clock import FakeClock
 from worker.standing import RETRY_S, Standing, StandingWatch, is_let_go
@@ -36,7 +35,6 @@ class Scripted:
 
     def __init__(self, *ids: int | None) -> None:
         self.ids = list(ids)
-        self.failures: list[Exception] = []
         self.asked = self.begun_anew = 0
         self.clock = FakeClock()
         self.watch = StandingWatch(self.clock, self._own_id, self._begin_anew)
@@ -45,10 +43,8 @@ class Scripted:
         self.asked += 1
         return self.ids.pop(0) if len(self.ids) > 1 else self.ids[0]
 
-    async def _begin_anew(self) -> None:
+    def _begin_anew(self) -> None:
         self.begun_anew += 1
-        if self.failures:
-            raise self.failures.pop(0)
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
@@ -64,15 +60,6 @@ async def test_one_that_was_let_go_begins_anew_once() -> None:
         manager.watch.tell(AGAIN)
         await manager.clock.advance(10 * RETRY_S)
     assert manager.begun_anew == 1
-
-
-async def test_what_cannot_be_begun_anew_yet_is_tried_again() -> None:
-    manager = Scripted(3)
-    manager.failures = [SwarmError(Code.UNAVAILABLE, "the supervisor is away"), TimeoutError()]
-    async with manager.running():
-        manager.watch.tell(AGAIN)
-        await manager.clock.advance(10 * RETRY_S)
-    assert manager.begun_anew == 3
 
 
 async def test_one_that_does_not_answer_is_asked_again() -> None:

@@ -204,9 +204,11 @@ async def test_who_leaves_is_let_go_first() -> None:
             await r.join(node_id)
         await r.settle()
         async with asyncio.TaskGroup() as tasks:
+            before = r.node("m3").version
             tasks.create_task(r.placement.leave("m3", "leave"))
             await r.settle(1.0)
         assert r.group.voters == {1, 2}
+        assert before < r.node("m3").spec_revision < r.node("m3").version, "letting it go is no change of the spec"
         with pytest.raises(SwarmError, match="m1 is the last manager"):
             r.group.voters = {1}
             await r.placement.leave("m1", "leave-1")
@@ -251,11 +253,14 @@ async def test_rows_follow_who_is_heard_of() -> None:
         await r.join("m2")
         await r.settle()
         r.group.silent = {2}
+        before = r.node("m2")
         await r.settle()
         assert not r.manager("m2").reachable
         r.group.silent = set()
         await r.settle()
         assert r.manager("m2").reachable
+        after = r.node("m2")
+        assert (after.version > before.version, after.spec_revision) == (True, before.spec_revision)
 
 
 async def test_a_dead_manager_is_demoted_and_let_go_when_that_is_asked_for() -> None:
@@ -266,9 +271,11 @@ async def test_a_dead_manager_is_demoted_and_let_go_when_that_is_asked_for() -> 
         r.group.silent = {3}
         await r.settle(50.0)
         assert r.group.voters == {1, 2, 3}
+        before = r.node("m3").version
         await r.settle(20.0)
         assert r.group.voters == {1, 2}
         assert r.node("m3").spec.role is NodeRole.WORKER
+        assert r.node("m3").spec_revision > before, "who has not seen this cannot undo it unawares"
 
 
 async def test_the_cluster_rises_to_a_level_once_all_managers_have_it() -> None:

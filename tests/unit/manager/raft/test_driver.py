@@ -107,6 +107,15 @@ async def reached(event: threading.Event) -> None:
     assert await asyncio.to_thread(event.wait, DEADLINE_S)
 
 
+async def test_a_long_backlog_is_applied_in_order(disk: FakeDisk) -> None:
+    """More deliveries than the loop takes without a rest, all of one frame."""
+    async with running(disk) as (log, machine):
+        data = [b"%d" % number for number in range(3000)]
+        await asyncio.gather(*(log.propose(each) for each in data))
+        assert machine.applied == data
+        assert max(machine.batches) <= CONFIG.node.core.apply_entries
+
+
 async def test_a_proposal_is_applied_before_it_returns(disk: FakeDisk) -> None:
     async with running(disk) as (log, machine):
         typed: ReplicatedLog = log

@@ -11,8 +11,9 @@ import pytest
 
 from manager.raft.engine import Engine
 from manager.raft.handoff import Handoff
-from manager.raft.items import Ask, Ended, Handed, Item, Outbound, Stop
+from manager.raft.items import Ask, Ended, Handed, Item, Outbound, Proposal, Stop
 from manager.raft.node import RaftNode
+from manager.raft.outlet import Delivery
 from manager.raft.transport.switchboard import Answer
 from manager.raft.types import Leadership
 from tests.support.clock import FakeClock
@@ -28,6 +29,7 @@ class Run:
         new_log(disk)
         self.node = RaftNode.open(disk, HERE, ME, SMALL, rng=random.Random(1))
         self.said: list[Outbound] = []
+        self.handed_index = 0
         self._ended: asyncio.Future[Ended] = asyncio.get_running_loop().create_future()
         self._to_main: Handoff[Outbound] = Handoff(asyncio.get_running_loop(), self._take)
         answers: Handoff[Answer] = Handoff(asyncio.get_running_loop(), lambda: None)
@@ -87,3 +89,23 @@ async def test_what_comes_from_the_streams_while_a_frame_is_made_waits() -> None
 
     assert await run.with_items(Ask(outer), Ask(nested("next")), Stop()) is None
     assert order[:2] == ["outer", "next"], "nothing happens within something else"
+
+
+async def test_what_came_is_taken_before_a_long_log_is_handed_out() -> None:
+    """The first look at the inbox comes after one hand-out, not after all of them."""
+    run, left = Run(), list[int]()
+    handed = run.engine.deliver
+
+    def deliver(delivery: Delivery) -> None:
+        handed(delivery)
+        status = run.node.status()
+        if len(delivery.entries) > 1 and not left:
+            left.append(0)
+            run.engine.inbox.put(Ask(lambda node: left.append(status.commit_index - run.handed_index)))
+        if delivery.last_index == status.last_index > 1000:
+            run.engine.inbox.put(Stop())
+        run.handed_index = max(run.handed_index, delivery.last_index)
+
+    run.engine.deliver = deliver  # type: ignore[method-assign]  # the node's outlet, overheard
+    assert await run.with_items(*(Proposal(b"x", object()) for _ in range(1000))) is None
+    assert left[1] > 800

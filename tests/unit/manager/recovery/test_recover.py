@@ -130,7 +130,7 @@ def check_rows(source: Source, own: str, others: set[str]) -> None:
     status = rows[own].manager
     assert status is not None
     assert (status.raft_id, status.addr, status.leader) == (4, ADDR, True)
-    assert rows[own].version == source.state.revision
+    assert all(rows[i].version == rows[i].spec_revision == source.state.revision for i in {own, *others})
 
 
 @pytest.mark.parametrize("taken", [0, 2, 4])
@@ -155,7 +155,7 @@ def test_the_whole_log_is_kept_also_what_was_not_known_to_be_committed(
     sure = "every entry of its log was known to be committed; what other managers committed later is lost"
     assert report.kept == (
         f"kept: the state of this manager at revision {source.state.revision - 1}: 4 nodes, 0 services, 2 configs, "
-        "0 tasks",
+        "0 networks, 0 tasks",
         unsure if committed == 3 else sure,
         "given up as managers: m2 (10.0.0.2:2377), m3 (10.0.0.3:2377); they are workers from now on, and down until "
         "they come back",
@@ -185,7 +185,7 @@ def test_a_snapshot_file_is_restored_for_a_node_that_is_new(directory: Path, sna
     assert own is not None
     assert (own.name, source.term) == ("m9", 6)
     assert report.kept == (
-        f"kept: the state at revision {source.state.revision - 1}: 5 nodes, 0 services, 2 configs, 0 tasks",
+        f"kept: the state at revision {source.state.revision - 1}: 5 nodes, 0 services, 2 configs, 0 networks, 0 tasks",
         "kept: the swarm's id (cluster1), root certificate and join tokens: certificates stay good",
         "not kept: what was changed after 2023-11-14 22:13:20 UTC, and the identity that this node had before",
         "given up as managers: m1 (10.0.0.1:2377), m2 (10.0.0.2:2377), m3 (10.0.0.3:2377); they are workers from now "
@@ -288,7 +288,8 @@ def test_what_cannot_be_forced_leaves_everything_as_it_was(directory: Path, entr
         f"{lead}{directory}/raft belongs to cluster cluster1, not to other"
     )
     assert refused(directory, FORCE, identity(), level=1) == (
-        f"{lead}the state is of feature level 2, this release knows 1: install a newer release of swarmpy on this node"
+        f"{lead}the state is of feature level {features.LEVEL}, this release knows 1: "
+        "install a newer release of swarmpy on this node"
     )
 
 

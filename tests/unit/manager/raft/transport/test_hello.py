@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from manager.raft.api import Peer
-from manager.raft.transport.hello import check_caller, check_hello, make_hello, read_hello
+from manager.raft.transport.hello import MOST_PLACES, check_caller, check_hello, make_hello, read_hello
 from manager.raft.types import Metadata
 from swarmpy.api.v1 import raft_pb2 as pb
 from swarmpy.errors import Code, SwarmError
@@ -30,6 +30,28 @@ def test_a_hello_is_read_as_it_was_said() -> None:
 def test_who_says_something_else_first_is_refused(data: bytes) -> None:
     with pytest.raises(SwarmError) as caught:
         read_hello(data)
+    assert caught.value.code is Code.INVALID_ARGUMENT
+
+
+def test_a_hello_says_where_members_are() -> None:
+    said = make_hello(Metadata("c1", 1), 2, 1, addr="10.0.0.1:2377", places={4: "[fd00::4]:1", 3: "m3.example:2"})
+    found = read_hello(pb.RaftBatch(hello=said).SerializeToString())
+    assert found.addr == "10.0.0.1:2377"
+    assert [(place.member_id, place.addr) for place in found.places] == [(3, "m3.example:2"), (4, "[fd00::4]:1")]
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        make_hello(Metadata("c1", 1), 2, 1, addr=":2377"),
+        make_hello(Metadata("c1", 1), 2, 1, places={3: "10.0.0.1:99999"}),
+        make_hello(Metadata("c1", 1), 2, 1, places=dict.fromkeys(range(MOST_PLACES + 1), "10.0.0.1:1")),
+    ],
+    ids=["its own address", "another's", "too many"],
+)
+def test_places_that_no_member_has_are_refused(said: pb.RaftHello) -> None:
+    with pytest.raises(SwarmError) as caught:
+        read_hello(pb.RaftBatch(hello=said).SerializeToString())
     assert caught.value.code is Code.INVALID_ARGUMENT
 
 
