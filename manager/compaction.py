@@ -11,7 +11,6 @@ from typing import Final, Protocol
 
 import structlog
 
-from manager.heap import Heap
 from manager.raft.types import SnapshotMark, Status
 from manager.store.store import Store
 from manager.store.tables import CLUSTERS
@@ -40,18 +39,11 @@ class Compaction:
     A log as large as the last snapshot may always be kept, so that a large store is not written over and over.
     """
 
-    def __init__(
-        self, store: Store, raft: Log, clock: Clock, heap: Heap, applied_bytes: Callable[[], int] = lambda: 0
-    ) -> None:
-        """
-        Args:
-            heap: keeps the collector from the copy, which is as large as the store.
-            applied_bytes: returns the size of all entries that were applied since this process began.
-        """
+    def __init__(self, store: Store, raft: Log, clock: Clock, applied_bytes: Callable[[], int] = lambda: 0) -> None:
+        """`applied_bytes` returns the size of all entries that were applied since this process began."""
         self._store = store
         self._raft = raft
         self._clock = clock
-        self._heap = heap
         self._applied_bytes = applied_bytes
         self._bytes_before = 0
         self._snapshot_bytes = 0
@@ -62,8 +54,7 @@ class Compaction:
             await self._clock.sleep(CHECK_S)
             if not self._is_due():
                 continue
-            with self._heap.set_aside():
-                snapshot, applied_bytes = self._store.snapshot(), self._applied_bytes()
+            snapshot, applied_bytes = self._store.snapshot(), self._applied_bytes()
             try:
                 mark = await self._raft.snapshot(snapshot.index, self._counted(snapshot))
             except SwarmError as error:

@@ -4,17 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-import msgspec
-
 from manager.api.paging import Rows, has_labels, has_prefix, read_page
 from manager.api.resolve import find_node
+from manager.api.sequence import check_in_sequence
 from manager.store.store import Store
 from manager.store.tables import NODES
 from manager.store.transaction import Transaction
 from swarmpy.api.v1 import control_pb2 as pb
 from swarmpy.clock import Clock
 from swarmpy.errors import InvalidSpecError, precondition
-from swarmpy.model.node import Node, NodeSpec
+from swarmpy.model.node import Node, NodeSpec, with_spec
 from swarmpy.model.states import NodeRole, NodeState
 from swarmpy.model.validate import validate_node_spec
 
@@ -54,7 +53,7 @@ class Nodes:
         """Replace what the user decides about a node.
 
         Raises:
-            SwarmError: OUT_OF_SEQUENCE where the node changed since `version`; FAILED_PRECONDITION where it is to be
+            SwarmError: OUT_OF_SEQUENCE where the spec changed since `version`; FAILED_PRECONDITION where it is to be
                 a manager no more, and too few would be left.
         """
         problems = validate_node_spec(spec)
@@ -64,11 +63,12 @@ class Nodes:
 
         def change(tx: Transaction) -> Node:
             node = find_node(tx, node_id)
+            check_in_sequence(f"node {node.name}", version, node.spec_revision)
             if spec.role is NodeRole.WORKER and node.spec.role is NodeRole.MANAGER:
                 reason = self._why_needed(node)
                 if reason is not None:
                     raise precondition(reason)
-            return tx.update(NODES, msgspec.structs.replace(node, version=version, spec=spec, updated_at=now_s))
+            return tx.update(NODES, with_spec(node, spec, revision=tx.revision, now_s=now_s))
 
         return await self._store.update(change, request_id=request_id)
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from manager.store.tables import CONFIGS, NODES, SERVICES, TASKS, T, Table
+from manager.store.tables import CONFIGS, NETWORKS, NODES, SERVICES, TASKS, T, Table
 from manager.store.view import View
 from swarmpy.errors import SwarmError, invalid, not_found
 from swarmpy.model.config import Config
+from swarmpy.model.network import INGRESS, PREDEFINED, Network
 from swarmpy.model.node import Node
 from swarmpy.model.service import Service
 from swarmpy.model.task import Task
@@ -28,6 +29,13 @@ def find_node(view: View, ref: str) -> Node:
 def find_config(view: View, ref: str) -> Config:
     """Return the config that `ref` names. NOT_FOUND, or INVALID_ARGUMENT where it is ambiguous."""
     return _find(view, CONFIGS, ref, list(view.find(CONFIGS, "name", ref)))
+
+
+def find_network(view: View, ref: str) -> Network:
+    """Return the network that `ref` names. NOT_FOUND, or INVALID_ARGUMENT where it is ambiguous."""
+    if ref in (*PREDEFINED, INGRESS):
+        raise invalid(f"{ref} is predefined on every node: the cluster keeps nothing about it")
+    return _find(view, NETWORKS, ref, list(view.find(NETWORKS, "name", ref)))
 
 
 def find_task(view: View, ref: str) -> Task:

@@ -10,6 +10,7 @@ from manager.api.cluster import ClusterSettings
 from manager.api.configs import Configs, without_data
 from manager.api.consensus import ConsensusReport
 from manager.api.logs import Broker, read_logs
+from manager.api.networks import Networks
 from manager.api.nodes import Nodes
 from manager.api.paging import in_slices
 from manager.api.services import Services
@@ -26,6 +27,7 @@ from swarmpy.ids import RandomBytes
 from swarmpy.model.base import Model
 from swarmpy.model.cluster import ClusterSpec
 from swarmpy.model.config import ConfigSpec
+from swarmpy.model.network import NetworkSpec
 from swarmpy.model.node import Node, NodeSpec
 from swarmpy.model.spec import ServiceSpec
 from swarmpy.model.states import NodeRole
@@ -56,6 +58,7 @@ class ControlServicer(control_pb2_grpc.ControlServicer):
         self._cluster = ClusterSettings(store, clock, random_bytes)
         self._consensus = consensus
         self._configs = Configs(store, clock, random_bytes)
+        self._networks = Networks(store, clock, random_bytes)
 
     async def GetCluster(self, request: pb.GetClusterRequest, context: Any) -> pb.GetClusterResponse:
         return pb.GetClusterResponse(cluster=_cluster(self._cluster.get()), leader_addr=self._join_addr)
@@ -134,6 +137,23 @@ class ControlServicer(control_pb2_grpc.ControlServicer):
         config_id = await self._configs.remove(request.ref, _request_id(request))
         return pb.RemoveConfigResponse(config_id=config_id)
 
+    async def CreateNetwork(self, request: pb.CreateNetworkRequest, context: Any) -> pb.CreateNetworkResponse:
+        network = await self._networks.create(from_proto(request.spec, NetworkSpec), _request_id(request))
+        return pb.CreateNetworkResponse(network=_network(network))
+
+    async def GetNetwork(self, request: pb.GetNetworkRequest, context: Any) -> pb.GetNetworkResponse:
+        return pb.GetNetworkResponse(network=_network(self._networks.get(request.ref)))
+
+    async def ListNetworks(self, request: pb.ListNetworksRequest, context: Any) -> pb.ListNetworksResponse:
+        found = self._networks.list(request.filter, request.page)
+        response = pb.ListNetworksResponse(next_page=found.next_page, revision=found.revision)
+        await _add(response.networks, found.rows)
+        return response
+
+    async def RemoveNetwork(self, request: pb.RemoveNetworkRequest, context: Any) -> pb.RemoveNetworkResponse:
+        network_id = await self._networks.remove(request.ref, _request_id(request))
+        return pb.RemoveNetworkResponse(network_id=network_id)
+
     async def ListTasks(self, request: pb.ListTasksRequest, context: Any) -> pb.ListTasksResponse:
         found = self._tasks.list(request.filter, request.page)
         response = pb.ListTasksResponse(next_page=found.next_page, revision=found.revision)
@@ -201,6 +221,10 @@ def _node(row: Model) -> types.Node:
 
 def _config(row: Model) -> types.Config:
     return cast(types.Config, to_proto(row))
+
+
+def _network(row: Model) -> types.Network:
+    return cast(types.Network, to_proto(row))
 
 
 def _service(row: Model) -> types.Service:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import msgspec
 
+from manager.api.attachments import with_network_ids
 from manager.api.paging import Rows, has_labels, has_prefix, read_page
 from manager.api.resolve import find_service
+from manager.api.sequence import check_in_sequence
 from manager.api.warnings import service_warnings
 from manager.store.store import Store
 from manager.store.tables import SERVICE_VERSIONS, SERVICES, TASKS
@@ -43,9 +45,12 @@ class Services:
         def change(tx: Transaction) -> Service:
             _check_name(tx, spec)
             _check_ports(tx, spec, service_id)
-            tx.create(SERVICE_VERSIONS, _version(service_id, 1, spec, now_s))
-            service = Service(id=service_id, spec=spec, created_at=now_s, updated_at=now_s, spec_revision=tx.revision)
-            return tx.create(SERVICES, service)
+            wanted = with_network_ids(tx, spec)
+            tx.create(SERVICE_VERSIONS, _version(service_id, 1, wanted, now_s))
+            return tx.create(
+                SERVICES,
+                Service(id=service_id, spec=wanted, created_at=now_s, updated_at=now_s, spec_revision=tx.revision),
+            )
 
         service = await self._store.update(change, request_id=request_id)
         return service, service_warnings(self._store.view(), spec)
@@ -66,14 +71,9 @@ class Services:
 
         def change(tx: Transaction) -> Service:
             service = find_service(tx, service_id)
-            if version < service.spec_revision:
-                raise SwarmError(
-                    Code.OUT_OF_SEQUENCE,
-                    f"update out of sequence: service {service.name} was changed meanwhile "
-                    f"(version {version} is older than {service.spec_revision}): read it again and repeat the change",
-                )
+            check_in_sequence(f"service {service.name}", version, service.spec_revision)
             wanted = spec if spec is not None else _previous(service)
-            return _replace_spec(tx, service, wanted, now_s)
+            return _replace_spec(tx, service, with_network_ids(tx, wanted), now_s)
 
         service = await self._store.update(change, request_id=request_id)
         return service, service_warnings(self._store.view(), service.spec)

@@ -8,7 +8,7 @@ from typing import Any, Final
 from manager.api.configs import without_data
 from manager.store.commit import Change, Commit
 from manager.store.store import Store
-from manager.store.tables import CLUSTERS, CONFIGS, NODES, SERVICES, TASKS, Table
+from manager.store.tables import CLUSTERS, CONFIGS, NETWORKS, NODES, SERVICES, TASKS, Table
 from swarmpy.api.v1 import control_pb2 as pb
 from swarmpy.model.cluster import Cluster, JoinTokens, RootCA
 from swarmpy.model.config import Config
@@ -20,6 +20,7 @@ KINDS: Final[Mapping[int, Table[Any]]] = {
     pb.OBJECT_KIND_SERVICE: SERVICES,
     pb.OBJECT_KIND_TASK: TASKS,
     pb.OBJECT_KIND_CONFIG: CONFIGS,
+    pb.OBJECT_KIND_NETWORK: NETWORKS,
 }
 
 

@@ -16,7 +16,7 @@ from manager.dispatcher.session import WorkerSession, place_of
 from manager.dispatcher.statuses import MAX_CHANGES, StatusWriter
 from manager.store.commit import Change, Commit
 from manager.store.store import Store
-from manager.store.tables import CLUSTERS, NODES, SERVICE_VERSIONS, SERVICES, TASKS
+from manager.store.tables import CLUSTERS, NETWORKS, NODES, SERVICE_VERSIONS, SERVICES, TASKS
 from manager.store.transaction import Transaction
 from manager.store.view import View
 from manager.store.watch import CompactedError, Watch
@@ -161,7 +161,7 @@ class Dispatcher:
 
     async def _follow(self) -> None:
         while True:
-            with self._store.watch(NODES, SERVICES, SERVICE_VERSIONS, TASKS) as watch:
+            with self._store.watch(NETWORKS, NODES, SERVICES, SERVICE_VERSIONS, TASKS) as watch:
                 self._start_over(watch)
                 try:
                     while True:
@@ -207,6 +207,10 @@ class Dispatcher:
             if version_change.after is None:
                 for session in self._sessions.values():
                     session.drop_version(version_change.id)
+        for network_change in commit.of(NETWORKS):
+            if network_change.after is None:
+                for session in self._sessions.values():
+                    session.drop_network(network_change.id)
         for node_change in commit.of(NODES):
             self._take_node(node_change)
             self._take_role(node_change)

@@ -7,10 +7,19 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final
 
+from manager.dispatcher.told import Told
 from manager.store.commit import Commit
-from manager.store.tables import NODES, SERVICES, TASKS
+from manager.store.tables import NETWORKS, NODES, SERVICES, TASKS
 from manager.store.view import View
-from swarmpy.model.endpoints import ENCODER, Backend, EndpointsUpdate, ServiceEndpoint
+from swarmpy.model.endpoints import (
+    ENCODER,
+    Backend,
+    EndpointsUpdate,
+    Neighbour,
+    ServiceEndpoint,
+    ServiceNetwork,
+)
+from swarmpy.model.network import PREDEFINED, network_row
 from swarmpy.model.node import Node
 from swarmpy.model.service import Service
 from swarmpy.model.states import EndpointMode
@@ -21,6 +30,7 @@ KEPT_UPDATES: Final = 256
 
 def service_endpoint(service: Service) -> ServiceEndpoint:
     """Return how names and listeners see this service."""
+    vips = {vip.network_id: vip.address for vip in service.endpoint.vips}
     return ServiceEndpoint(
         service_id=service.id,
         name=service.name,
@@ -28,6 +38,11 @@ def service_endpoint(service: Service) -> ServiceEndpoint:
         ports=service.endpoint.ports,
         stack=service.stack,
         dnsrr=service.spec.endpoint.mode is EndpointMode.DNSRR,
+        networks=tuple(
+            ServiceNetwork(network_id=one.target, vip=vips.get(one.target, ""), aliases=one.aliases)
+            for one in service.spec.task.networks
+            if one.target not in PREDEFINED
+        ),
     )
 
 
@@ -40,6 +55,18 @@ def backend(task: Task, node: Node) -> Backend:
         node_id=task.node_id,
         address=node.data_addr,
         ports=task.host_ports,
+    )
+
+
+def neighbour(task: Task, node: Node) -> Neighbour:
+    """Return where this task is on its networks."""
+    return Neighbour(
+        task_id=task.id,
+        service_id=task.service_id,
+        slot=task.slot,
+        node_id=task.node_id,
+        node_addr=node.data_addr,
+        addresses=task.networks,
     )
 
 
@@ -60,22 +87,24 @@ class EndpointSet:
 
     def __init__(self, view: View) -> None:
         self.revision = view.revision
-        self._services = {s.id: service_endpoint(s) for s in view.all(SERVICES)}
         self._nodes = {n.id: n for n in view.all(NODES)}
-        self._backends: dict[str, Backend] = {}
+        self._services = Told({s.id: service_endpoint(s) for s in view.all(SERVICES)})
+        self._networks = Told({n.id: network_row(n) for n in view.all(NETWORKS) if n.subnet})
+        backends: dict[str, Backend] = {}
+        neighbours: dict[str, Neighbour] = {}
         for task in view.all(TASKS):
-            found = self._backend_of(task)
-            if found is not None:
-                self._backends[task.id] = found
-        self._pending_services: set[str] = set()
-        self._pending_backends: set[str] = set()
+            if (found := self._backend_of(task)) is not None:
+                backends[task.id] = found
+            if task.networks and (beside := self._neighbour_of(task)) is not None:
+                neighbours[task.id] = beside
+        self._backends, self._neighbours = Told(backends), Told(neighbours)
         self._published: deque[Encoded] = deque(maxlen=KEPT_UPDATES)
         self._published_revision = view.revision
         self._complete: Encoded | None = None
 
     @property
     def has_pending(self) -> bool:
-        return bool(self._pending_services or self._pending_backends)
+        return any(told.has_pending for told in (self._services, self._backends, self._networks, self._neighbours))
 
     @property
     def published_revision(self) -> int:
@@ -84,39 +113,53 @@ class EndpointSet:
 
     def apply(self, commit: Commit, tasks_of_node: Iterable[Task] = ()) -> None:
         """Take in one commit. `tasks_of_node` are the tasks of nodes whose data address changed in it."""
+        changed = False
         for node_change in commit.of(NODES):
             if node_change.after is not None:
                 self._nodes[node_change.id] = node_change.after
             else:
                 self._nodes.pop(node_change.id, None)
+        for network_change in commit.of(NETWORKS):
+            network = network_change.after
+            row = network_row(network) if network is not None and network.subnet else None
+            changed |= self._networks.note(network_change.id, row)
         for service_change in commit.of(SERVICES):
             endpoint = service_endpoint(service_change.after) if service_change.after is not None else None
-            if endpoint != self._services.get(service_change.id):
-                self._note_service(service_change.id, endpoint, commit.revision)
+            changed |= self._services.note(service_change.id, endpoint)
         for task_change in commit.of(TASKS):
             before, after = task_change.before, task_change.after
             if (before is not None and before.is_endpoint) or (after is not None and after.is_endpoint):
-                self._note_backend(task_change.id, after, commit.revision)
+                changed |= self._backends.note(task_change.id, self._backend_of(after))
+            if (before is not None and before.networks) or (after is not None and after.networks):
+                changed |= self._neighbours.note(task_change.id, self._neighbour_of(after))
         for task in tasks_of_node:
-            self._note_backend(task.id, task, commit.revision)
+            changed |= self._backends.note(task.id, self._backend_of(task))
+            changed |= self._neighbours.note(task.id, self._neighbour_of(task))
+        if changed:
+            self.revision = commit.revision
 
     def publish(self) -> None:
         """Encode the pending changes as one update, for `since` to hand out."""
         if not self.has_pending:
             return
-        services, backends = self._pending_services, self._pending_backends
+        services, removed_services = self._services.take()
+        backends, removed_backends = self._backends.take()
+        networks, removed_networks = self._networks.take()
+        neighbours, removed_neighbours = self._neighbours.take()
         update = EndpointsUpdate(
             revision=self.revision,
-            services=tuple(self._services[i] for i in sorted(services) if i in self._services),
-            removed_services=tuple(sorted(i for i in services if i not in self._services)),
-            backends=tuple(self._backends[i] for i in sorted(backends) if i in self._backends),
-            removed_backends=tuple(sorted(i for i in backends if i not in self._backends)),
+            services=services,
+            removed_services=removed_services,
+            backends=backends,
+            removed_backends=removed_backends,
+            networks=networks,
+            removed_networks=removed_networks,
+            neighbours=neighbours,
+            removed_neighbours=removed_neighbours,
         )
         self._published.append(Encoded(self._published_revision, self.revision, ENCODER.encode(update)))
         self._published_revision = self.revision
         self._complete = None
-        services.clear()
-        backends.clear()
 
     def since(self, revision: int) -> list[Encoded]:
         """Return the updates that bring a data plane at `revision` to `published_revision`, in order.
@@ -136,30 +179,22 @@ class EndpointSet:
         update = EndpointsUpdate(
             revision=self._published_revision,
             complete=True,
-            services=tuple(self._services.values()),
-            backends=tuple(self._backends.values()),
+            services=tuple(self._services.rows),
+            backends=tuple(self._backends.rows),
+            networks=tuple(self._networks.rows),
+            neighbours=tuple(self._neighbours.rows),
         )
         return Encoded(0, self._published_revision, ENCODER.encode(update))
 
-    def _backend_of(self, task: Task) -> Backend | None:
+    def _backend_of(self, task: Task | None) -> Backend | None:
+        if task is None or not task.is_endpoint:
+            return None
         node = self._nodes.get(task.node_id)
-        return backend(task, node) if node is not None and task.is_endpoint else None
+        return backend(task, node) if node is not None else None
 
-    def _note_service(self, service_id: str, endpoint: ServiceEndpoint | None, revision: int) -> None:
-        if endpoint is None:
-            self._services.pop(service_id, None)
-        else:
-            self._services[service_id] = endpoint
-        self._pending_services.add(service_id)
-        self.revision = revision
-
-    def _note_backend(self, task_id: str, task: Task | None, revision: int) -> None:
-        found = self._backend_of(task) if task is not None else None
-        if found == self._backends.get(task_id):
-            return
-        if found is None:
-            self._backends.pop(task_id, None)
-        else:
-            self._backends[task_id] = found
-        self._pending_backends.add(task_id)
-        self.revision = revision
+    def _neighbour_of(self, task: Task | None) -> Neighbour | None:
+        """Return a task as its neighbours see it, from its assignment on: they must know it before it runs."""
+        if task is None or not task.networks or not task.occupies_node:
+            return None
+        node = self._nodes.get(task.node_id)
+        return neighbour(task, node) if node is not None else None

@@ -14,11 +14,12 @@ from typing import Final, cast
 
 from manager.dispatcher.drain import Watermark
 from manager.dispatcher.endpoints import EndpointSet
-from manager.store.tables import CLUSTERS, NODES, SERVICE_VERSIONS, TASKS
+from manager.store.tables import CLUSTERS, NETWORKS, NODES, SERVICE_VERSIONS, TASKS
 from manager.store.view import View
 from swarmpy.api.v1 import dispatcher_pb2 as pb
 from swarmpy.api.v1 import types_pb2
 from swarmpy.errors import Code, SwarmError
+from swarmpy.model.network import network_row
 from swarmpy.model.node import Node
 from swarmpy.model.states import NodeRole, TaskState
 from swarmpy.model.task import Task
@@ -51,6 +52,8 @@ class WorkerSession:
         self._complete_due = True
         self._known_versions: set[str] = set()
         self._gone_versions: list[str] = []
+        self._known_networks: set[str] = set()
+        self._gone_networks: list[str] = []
         self._stopping: set[str] = set()
         self._endpoints_sent = endpoints_revision
         self._wants_endpoints = wants_endpoints
@@ -153,7 +156,7 @@ class WorkerSession:
             tasks = [t for t in view.find(TASKS, "node_id", self.node_id) if t.state >= TaskState.ASSIGNED]
             yield self._assignments(view, tasks, [], endpoints_revision, complete=True)
             return
-        while self._dirty or self._gone_versions:
+        while self._dirty or self._gone_versions or self._gone_networks:
             ids = list(islice(self._dirty, MAX_TASKS_A_MESSAGE))
             for task_id in ids:
                 del self._dirty[task_id]
@@ -171,9 +174,12 @@ class WorkerSession:
         batch.removed_tasks.extend(gone)
         batch.removed_versions.extend(self._gone_versions)
         self._gone_versions.clear()
+        batch.removed_networks.extend(self._gone_networks)
+        self._gone_networks.clear()
         self._stopping.difference_update(gone)
         for task in tasks:
             self._add_version(view, batch, task)
+            self._add_networks(view, batch, task)
             stopping = task.desired_state > TaskState.RUNNING
             if stopping and not task.state.is_stopped:
                 self._stopping.add(task.id)
@@ -191,6 +197,13 @@ class WorkerSession:
             self._known_versions.add(key)
             batch.service_versions.append(cast(types_pb2.ServiceVersion, to_proto(version)))
 
+    def _add_networks(self, view: View, batch: pb.Assignments, task: Task) -> None:
+        for address in task.networks:
+            network = None if address.network_id in self._known_networks else view.get(NETWORKS, address.network_id)
+            if network is not None:
+                self._known_networks.add(network.id)
+                batch.networks.append(cast(types_pb2.NetworkRow, to_proto(network_row(network))))
+
     def forget_stopped(self, task_id: str) -> None:
         """Note that the worker has stopped this task: it waits for the watermark no more."""
         self._stopping.discard(task_id)
@@ -200,6 +213,13 @@ class WorkerSession:
         if version_id in self._known_versions:
             self._known_versions.remove(version_id)
             self._gone_versions.append(version_id)
+            self._wake.set()
+
+    def drop_network(self, network_id: str) -> None:
+        """Note that a network is gone: no task that is to run joins it any more."""
+        if network_id in self._known_networks:
+            self._known_networks.remove(network_id)
+            self._gone_networks.append(network_id)
             self._wake.set()
 
 
@@ -213,6 +233,7 @@ def _assigned(task: Task, withdrawn_at: int) -> pb.AssignedTask:
         desired_reason=task.desired_reason,
         withdrawn_at=withdrawn_at,
         state=cast(types_pb2.TaskState.ValueType, int(task.state)),
+        networks=[types_pb2.NetworkAddress(network_id=a.network_id, address=a.address) for a in task.networks],
     )
 
 

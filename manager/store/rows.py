@@ -45,6 +45,13 @@ class Rows(Generic[T]):
     def all(self) -> Collection[T]:
         return self._rows.values()
 
+    def copy(self) -> dict[str, T]:
+        """Return the rows of this moment by id.
+
+        Of a dict, unlike a list, Python knows that nothing in it can be in a cycle: no collection looks at it.
+        """
+        return self._rows.copy()
+
     def find(self, index: str, key: str) -> Collection[T]:
         """Return the rows with that key. KeyError if the table has no such index."""
         return self._by_name[index].find(key)

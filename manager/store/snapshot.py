@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import struct
 import zlib
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
+from itertools import islice
 from typing import Any, Final, TypeVar
 
 import msgspec
@@ -60,7 +61,7 @@ class Snapshot:
         self.revision = state.revision
         self.index = state.index
         self._digest = state.digest
-        self._rows = [(table, list(state.rows(table).all())) for table in TABLES]
+        self._rows = [(table, state.rows(table).copy()) for table in TABLES]
         self._requests = state.requests.dump()
 
     @property
@@ -73,7 +74,7 @@ class Snapshot:
         header = Header(self.revision, self.index, self._digest, counts, len(self._requests))
         yield _PREFIX + _frame(_HEADER, header)
         for table, rows in self._rows:
-            yield from _frames(table.number, rows)
+            yield from _frames(table.number, rows.values())
         yield from _frames(_REQUESTS, self._requests)
         yield _frame(_END, None)
 
@@ -176,13 +177,12 @@ def _frame(kind: int, content: object) -> bytes:
     return _FRAME.pack(len(payload), zlib.crc32(payload, kind), kind) + payload
 
 
-def _frames(kind: int, rows: list[Any]) -> Iterator[bytes]:
+def _frames(kind: int, rows: Collection[Any]) -> Iterator[bytes]:
     """Encode rows in frames of about `FRAME_BYTES`, feeling the way to how many rows these are."""
-    start, count = 0, _FIRST_ROWS
-    while start < len(rows):
-        frame = _frame(kind, rows[start : start + count])
+    waiting, count = iter(rows), _FIRST_ROWS
+    while batch := list(islice(waiting, count)):
+        frame = _frame(kind, batch)
         yield frame
-        start += count
         count = max(1, min(2 * count, _MOST_ROWS, count * FRAME_BYTES // len(frame)))
 
 

@@ -131,7 +131,7 @@ class Store:
         self._wake.set()
 
     def snapshot(self) -> Snapshot:
-        """Take the applied state as of now: a list copy. The Snapshot encodes it slice by slice, anywhere."""
+        """Take the applied state as of now: a copy of each table. The Snapshot encodes it slice by slice, anywhere."""
         return Snapshot(self._state)
 
     async def restore(self, chunks: Iterable[bytes] | AsyncIterable[bytes]) -> None:

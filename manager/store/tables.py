@@ -9,6 +9,7 @@ from typing import Any, Final, Generic, Protocol, TypeVar
 
 from swarmpy.model.cluster import Cluster
 from swarmpy.model.config import Config
+from swarmpy.model.network import Network
 from swarmpy.model.node import Node
 from swarmpy.model.service import Service, ServiceVersion
 from swarmpy.model.task import Task
@@ -103,6 +104,13 @@ CONFIGS: Final[Table[Config]] = Table(
     Config,
     (By("name", lambda config: config.name.casefold(), unique=True, normalize=str.casefold),),
 )
+NETWORKS: Final[Table[Network]] = Table(
+    7,
+    "networks",
+    "network",
+    Network,
+    (By("name", lambda network: network.name.casefold(), unique=True, normalize=str.casefold),),
+)
 
 TABLES: Final[tuple[Table[Any], ...]] = (
     CLUSTERS,
@@ -111,4 +119,5 @@ TABLES: Final[tuple[Table[Any], ...]] = (
     SERVICE_VERSIONS,
     TASKS,
     CONFIGS,
+    NETWORKS,
 )

@@ -8,35 +8,39 @@ from typing import TYPE_CHECKING
 
 import click
 
+from swarmpy.cli.stack_networks import make_networks, networks_of, remove_networks, unused
 from swarmpy.client.waiting import converge, tasks_gone
 from swarmpy.errors import SwarmError, precondition
 from swarmpy.model.spec import STACK_LABEL
-from swarmpy.stack.plan import Action, Step, plan
+from swarmpy.stack.plan import Action, Step, in_order, plan
 
 if TYPE_CHECKING:
     from swarmpy.cli.session import Session
     from swarmpy.client import Client
     from swarmpy.client.convergence import Progress
+    from swarmpy.model.network import Network
     from swarmpy.model.service import Service
-    from swarmpy.stack.convert import StackService
+    from swarmpy.stack.convert import Converted
 
 
-def deploy_stack(
-    session: Session, name: str, desired: Sequence[StackService], *, prune: bool, detach: bool, quiet: bool
-) -> None:
+def deploy_stack(session: Session, name: str, desired: Converted, *, prune: bool, detach: bool, quiet: bool) -> None:
     """Bring the stack `name` to `desired`, and unless detached wait until it has converged.
 
     Raises:
         SwarmError: a step was refused (those before it stay done), or a service will not converge.
     """
     sent: list[str] = []
+    in_order(desired.services)  # a circle is told before anything is made
 
     async def work(client: Client) -> None:
         present = await _present(client, name)
+        services = await make_networks(session, client, desired)
         outcome: dict[Action, list[Service]] = {action: [] for action in Action}
-        for step in plan(desired, present, prune=prune):
+        for step in plan(services, present, prune=prune):
             outcome[step.action].append(await _carry_out(session, client, step))
             sent.append(step.name)
+        if prune:
+            await remove_networks(session, client, unused(await networks_of(client, name), desired))
         if not detach:
             session.out.flush()
             changed = [*outcome[Action.CREATE], *outcome[Action.UPDATE]]
@@ -138,15 +142,18 @@ def remove_stacks(session: Session, names: Sequence[str], *, detach: bool) -> No
 
     async def work(client: Client) -> None:
         removed: list[str] = []
+        left: list[Network] = []
         for name in names:
-            services = await _present(client, name)
-            if not services:
+            services, networks = await _present(client, name), await networks_of(client, name)
+            if not services and not networks:
                 session.warn(f"Nothing found in stack: {name}")
             for service in sorted(services, key=lambda s: s.name):
                 session.echo(f"Removing service {service.name}")
                 removed.append(await client.services.remove(service.id))
+            left += networks
         session.out.flush()
         if not detach:
             await tasks_gone(client, removed)
+        await remove_networks(session, client, left)
 
     session.run(work)

@@ -44,6 +44,7 @@ def service_document(service: Service) -> Document:
     document["Endpoint"] = {
         "Ports": [_port(port) for port in service.endpoint.ports],
         "VirtualIPIndex": service.endpoint.vip_index,
+        **_filled(VirtualIPs=[{"NetworkID": v.network_id, "Addr": v.address} for v in service.endpoint.vips]),
         **_filled(Problem=service.allocation_problem),
     }
     status = service.update_status
@@ -82,6 +83,9 @@ def task_document(task: Task) -> Document:
         "NodeID": task.node_id,
         "DesiredState": word(task.desired_state),
         **_filled(DesiredReason=task.desired_reason, PendingReason=task.pending_reason),
+        **_filled(
+            NetworksAttachments=[{"Network": {"ID": a.network_id}, "Addresses": [a.address]} for a in task.networks]
+        ),
         "Status": {
             "Timestamp": timestamp(task.status_at),
             "State": word(task.state),
@@ -167,6 +171,7 @@ def _task_template(task: TaskSpec) -> Document:
             Preferences=list(task.placement.preferences),
             MaxReplicas=task.placement.max_replicas,
         ),
+        **_filled(Networks=[{"Target": one.target, **_filled(Aliases=list(one.aliases))} for one in task.networks]),
         "ForceUpdate": task.force_update,
         **(
             {"LogDriver": {"Name": task.log_driver.name, "Options": in_order(task.log_driver.options)}}

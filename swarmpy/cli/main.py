@@ -32,7 +32,7 @@ NOUNS: Final = {
     "stack": Entry("swarmpy.cli.stack:stack", "Manage stacks of services, from Compose files"),
     "secret": Entry("", "Manage secrets"),
     "config": Entry("swarmpy.cli.config:config", "Manage configs"),
-    "network": Entry("", "Manage networks"),
+    "network": Entry("swarmpy.cli.network:network", "Manage networks"),
     "volume": Entry("", "Manage volumes"),
     "info": Entry("swarmpy.cli.info:info", "Show this node and the swarm it is in"),
     "version": Entry("swarmpy.cli.info:version", "Show the version"),

@@ -40,8 +40,8 @@ INIT: Final = (
     *SETTINGS,
     *ADDRESSES,
     Flag("data-path-port", "PORT", "Port of the overlay network", supported=False),
-    Flag("default-addr-pool", "SUBNET", "Address pool", many=True, supported=False),
-    Flag("default-addr-pool-mask-length", "NUMBER", "Length of the pool's masks", supported=False),
+    Flag("default-addr-pool", "SUBNET", "Range that networks get their subnets from (10.0.0.0/8)", many=True),
+    Flag("default-addr-pool-mask-length", "BITS", "Size of a network's subnet (24)"),
     Flag("force-new-cluster", "", "Go on with this manager alone and its state, when the quorum is lost for good"),
 )
 JOIN: Final = (
@@ -181,6 +181,8 @@ def _settings(spec: ClusterSpec, given: Given) -> ClusterSpec:
         "remove_dead_managers_after_s": given.duration_s("remove-dead-managers"),
         "snapshot_interval": given.number("snapshot-interval"),
         "task_history_limit": given.number("task-history-limit"),
+        "default_addr_pools": given.items("default-addr-pool") or None,
+        "default_addr_mask": given.number("default-addr-pool-mask-length"),
     }
     return msgspec.structs.replace(spec, **{k: v for k, v in values.items() if v is not None})
 

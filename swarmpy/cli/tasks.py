@@ -130,6 +130,7 @@ def _row(session: Session, listing: Listing, task: Task, view: TaskView, *, bran
         "CurrentState": current,
         "Error": reason if view.no_trunc or not in_table else shorten(reason, REASON_WIDTH),
         "Ports": host_ports(task),
+        "Addresses": ", ".join(one.address for one in task.networks),
         "ExitCode": task.exit_code,
         "PID": task.pid,
         "SpecVersion": task.spec_version,

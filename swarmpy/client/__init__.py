@@ -34,7 +34,7 @@ from swarmpy.client.results import (
     Tokens,
     Written,
 )
-from swarmpy.client.selection import ConfigFilter, NodeFilter, ServiceFilter, TaskFilter
+from swarmpy.client.selection import ConfigFilter, NetworkFilter, NodeFilter, ServiceFilter, TaskFilter
 
 __all__ = [
     "BlockingClient",
@@ -50,6 +50,7 @@ __all__ = [
     "ListedService",
     "LogBatch",
     "LogLine",
+    "NetworkFilter",
     "NodeFilter",
     "NodeInfo",
     "ObjectKind",

@@ -17,6 +17,7 @@ from swarmpy.client.call import DEFAULT_TIMEOUT_S, Caller
 from swarmpy.client.cluster import ClusterCalls
 from swarmpy.client.configs import Configs
 from swarmpy.client.local import LocalNode
+from swarmpy.client.networks import Networks
 from swarmpy.client.nodes import Nodes
 from swarmpy.client.paths import Sockets, sockets
 from swarmpy.client.paths import state_dir as find_state_dir
@@ -64,6 +65,7 @@ class Client:
         self.tasks = Tasks(self._control, self._call)
         self.cluster = ClusterCalls(self._control, self._call)
         self.configs = Configs(self._control, self._call)
+        self.networks = Networks(self._control, self._call)
 
     @classmethod
     def connect(

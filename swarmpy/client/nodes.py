@@ -60,7 +60,7 @@ class Nodes:
         """Replace the spec of `node`, as it was read.
 
         Raises:
-            SwarmError: OUT_OF_SEQUENCE if the node changed since it was read.
+            SwarmError: OUT_OF_SEQUENCE if another user changed the node's spec since it was read.
         """
         request = pb.UpdateNodeRequest(request_id=self._call.request_id(), node_id=node.id, version=node.version)
         fill(request.spec, spec)

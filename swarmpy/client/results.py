@@ -9,6 +9,7 @@ import msgspec
 from swarmpy.model.base import Model
 from swarmpy.model.cluster import Cluster, JoinTokens
 from swarmpy.model.config import Config
+from swarmpy.model.network import Network
 from swarmpy.model.node import Node, NodeDescription
 from swarmpy.model.service import Service
 from swarmpy.model.states import NodeRole
@@ -98,12 +99,13 @@ class ObjectKind(enum.IntEnum):
     SERVICE = 3
     TASK = 4
     CONFIG = 5
+    NETWORK = 6
 
 
 class Change(Model, frozen=True):
     """An object after a change; with `removed`, the last one there was."""
 
-    object: Cluster | Node | Service | Task | Config
+    object: Cluster | Node | Service | Task | Config | Network
     removed: bool = False
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 
 from swarmpy.model.base import Model
-from swarmpy.model.states import Availability, ModeKind, NodeRole, TaskState
+from swarmpy.model.states import Availability, ModeKind, NetworkDriver, NodeRole, TaskState
 
 
 class ServiceFilter(Model, frozen=True):
@@ -33,6 +33,15 @@ class ConfigFilter(Model, frozen=True):
     ids: tuple[str, ...] = ()
     names: tuple[str, ...] = ()
     labels: dict[str, str] = msgspec.field(default_factory=dict)
+
+
+class NetworkFilter(Model, frozen=True):
+    """`ids` and `names` are prefixes; a label with an empty value only has to exist."""
+
+    ids: tuple[str, ...] = ()
+    names: tuple[str, ...] = ()
+    labels: dict[str, str] = msgspec.field(default_factory=dict)
+    drivers: tuple[NetworkDriver, ...] = ()
 
 
 class TaskFilter(Model, frozen=True):

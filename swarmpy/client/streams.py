@@ -12,6 +12,7 @@ from swarmpy.client.results import Change, Changes, LogBatch, LogLine, ObjectKin
 from swarmpy.errors import SwarmError
 from swarmpy.model.cluster import Cluster
 from swarmpy.model.config import Config
+from swarmpy.model.network import Network
 from swarmpy.model.node import Node
 from swarmpy.model.service import Service
 from swarmpy.model.task import Task
@@ -84,6 +85,8 @@ def _change(message: pb.Change) -> Change:
             return Change(object=from_proto(message.service, Service), removed=message.removed)
         case "config":
             return Change(object=from_proto(message.config, Config), removed=message.removed)
+        case "network":
+            return Change(object=from_proto(message.network, Network), removed=message.removed)
         case _:
             return Change(object=from_proto(message.task, Task), removed=message.removed)
 

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from swarmpy.model.base import Model
+
+DEFAULT_ADDR_POOL: Final = "10.0.0.0/8"
 
 
 class RootCA(Model, frozen=True):
@@ -21,7 +25,11 @@ class JoinTokens(Model, frozen=True):
 
 
 class ClusterSpec(Model, frozen=True):
-    """The cluster's settings. `remove_dead_managers_after_s` 0: never."""
+    """The cluster's settings. `remove_dead_managers_after_s` 0: never.
+
+    Networks without a subnet of their own get one of `default_addr_mask` bits out of `default_addr_pools` (none:
+    `DEFAULT_ADDR_POOL`); both are decided when the cluster begins.
+    """
 
     name: str = "default"
     labels: dict[str, str] = {}
@@ -31,6 +39,8 @@ class ClusterSpec(Model, frozen=True):
     snapshot_interval: int = 10_000
     keep_old_snapshots: int = 0
     remove_dead_managers_after_s: float = 0.0
+    default_addr_pools: tuple[str, ...] = ()
+    default_addr_mask: int = 24
 
 
 class Cluster(Model, frozen=True):

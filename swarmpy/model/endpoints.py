@@ -12,6 +12,7 @@ from typing import Final
 import msgspec
 
 from swarmpy.model.base import Model
+from swarmpy.model.network import NetworkAddress, NetworkRow
 
 
 class Transport(enum.IntEnum):
@@ -57,11 +58,23 @@ class HostPort(Model, frozen=True):
     transport: Transport = Transport.TCP
 
 
+class ServiceNetwork(Model, frozen=True):
+    """A network that a service is on. `vip` is its virtual address there, empty with round-robin names.
+
+    On this network, and there only, the `aliases` are names of the service like its own.
+    """
+
+    network_id: str
+    vip: str = ""
+    aliases: tuple[str, ...] = ()
+
+
 class ServiceEndpoint(Model, frozen=True):
     """A service as names and listeners see it.
 
     `vip_index` (1..65534) is cluster-wide; each node renders it in its own loopback /16.
     `stack` is the stack's name or empty: `<short>.<stack>.swarm` names the service too.
+    Tasks on a network find the services that have it in `networks`; tasks on none find them by `vip_index`.
     """
 
     service_id: str
@@ -70,6 +83,7 @@ class ServiceEndpoint(Model, frozen=True):
     ports: tuple[ServicePort, ...] = ()
     stack: str = ""
     dnsrr: bool = False
+    networks: tuple[ServiceNetwork, ...] = ()
 
 
 class Backend(Model, frozen=True):
@@ -83,11 +97,26 @@ class Backend(Model, frozen=True):
     ports: tuple[HostPort, ...] = ()
 
 
+class Neighbour(Model, frozen=True):
+    """A task that has addresses on networks, from being assigned to a node until it is known to have stopped.
+
+    `node_addr` is its node's data address. Whether it may be given connections is said by its `Backend`.
+    """
+
+    task_id: str
+    service_id: str
+    slot: int
+    node_id: str
+    node_addr: str
+    addresses: tuple[NetworkAddress, ...] = ()
+
+
 class EndpointsUpdate(Model, frozen=True):
     """A change of the endpoints, up to and including store revision `revision`.
 
-    With `complete` the update replaces everything known; without it, `services` and `backends` are added
-    or replaced by id, and the removed ids are withdrawn. Withdrawing a service withdraws its backends.
+    With `complete` the update replaces everything known; without it, `services`, `backends`, `networks` and
+    `neighbours` are added or replaced by id (backends and neighbours: their task's), and the removed ids are withdrawn.
+    Withdrawing a service withdraws its backends; neighbours stay, also those on a network that is withdrawn.
     Updates arrive in rising order of `revision`.
     """
 
@@ -97,6 +126,10 @@ class EndpointsUpdate(Model, frozen=True):
     removed_services: tuple[str, ...] = ()
     backends: tuple[Backend, ...] = ()
     removed_backends: tuple[str, ...] = ()
+    networks: tuple[NetworkRow, ...] = ()
+    removed_networks: tuple[str, ...] = ()
+    neighbours: tuple[Neighbour, ...] = ()
+    removed_neighbours: tuple[str, ...] = ()
 
 
 ENCODER: Final = msgspec.msgpack.Encoder()

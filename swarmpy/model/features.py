@@ -7,11 +7,14 @@ from typing import Final
 
 from swarmpy.errors import invalid
 
-LEVEL: Final = 2
+LEVEL: Final = 3
 """What this release can do."""
 
 CONFIGS: Final = 2
 """The level from which on configs may be stored."""
+
+NETWORKS: Final = 3
+"""The level from which on networks may be stored, and services that join them."""
 
 VARIABLE: Final = "SWARMPY_FEATURE_LEVEL"
 """Has a node act as one of an older release would, so that an upgrade can be tried out."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from swarmpy.model.network import HOST, PREDEFINED
 from swarmpy.model.node import Capability
 from swarmpy.model.spec import TaskSpec
 from swarmpy.model.states import Runtime
@@ -18,4 +19,12 @@ def needed_capabilities(task: TaskSpec) -> tuple[Capability, ...]:
         needed.append(Capability.LIMIT_PIDS)
     if task.container.user:
         needed.append(Capability.SWITCH_USER)
+    if _joins(task):
+        needed.append(Capability.NETWORK)
     return tuple(needed)
+
+
+def _joins(task: TaskSpec) -> bool:
+    """Tell whether the node must attach the task to something: a container runtime has the predefined networks."""
+    given = (HOST,) if task.runtime is Runtime.PROCESS else PREDEFINED
+    return any(joined.target not in given for joined in task.networks)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import enum
 
+import msgspec
+
 from swarmpy.model.base import Model
 from swarmpy.model.spec import NO_RESOURCES, Resources
 from swarmpy.model.states import Availability, NodeRole, NodeState
@@ -20,6 +22,7 @@ class Capability(enum.StrEnum):
     SWITCH_USER = "switch-user"
     LOW_PORTS = "low-ports"
     DATA_PLANE = "data-plane"
+    NETWORK = "network"
 
 
 class Platform(Model, frozen=True):
@@ -64,7 +67,9 @@ class ManagerStatus(Model, frozen=True):
 class Node(Model, frozen=True):
     """Writers: `spec` the API; `description`, `state`, `message`, addresses and `boot_id` the dispatcher.
 
-    `spec.role` says what the node is to be; `manager` says whether it is one.
+    `spec.role` says what the node is to be; `manager` says whether it is one. `version` is the store revision of the
+    last change, `spec_revision` that of the last change of the spec: an update built on anything at or after it is in
+    sequence.
     """
 
     id: str
@@ -79,6 +84,7 @@ class Node(Model, frozen=True):
     data_addr: str = ""
     boot_id: str = ""
     manager: ManagerStatus | None = None
+    spec_revision: int = 0
 
     @property
     def role(self) -> NodeRole:
@@ -89,3 +95,8 @@ class Node(Model, frozen=True):
     def name(self) -> str:
         """What people call the node: its given name, else its host name."""
         return self.spec.name or self.description.hostname
+
+
+def with_spec(node: Node, spec: NodeSpec, *, revision: int, now_s: float) -> Node:
+    """Return the node with another spec, as decided in the transaction of `revision`."""
+    return msgspec.structs.replace(node, spec=spec, spec_revision=revision, updated_at=now_s)

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 from swarmpy.model.base import Model
 from swarmpy.model.endpoints import ServicePort
+from swarmpy.model.network import NetworkAddress
 from swarmpy.model.spec import STACK_LABEL, EndpointSpec, ServiceSpec, TaskSpec
 from swarmpy.model.states import UpdateState
 
 
 class Endpoint(Model, frozen=True):
-    """What the allocator gave: the VIP's index (0: none yet) and the ports with their published numbers."""
+    """What the allocator gave: the VIP's index (0: none yet), the ports with their published numbers, and a virtual
+    address on each of the service's networks.
+    """
 
     vip_index: int = 0
     ports: tuple[ServicePort, ...] = ()
+    vips: tuple[NetworkAddress, ...] = ()
 
 
 class UpdateStatus(Model, frozen=True):

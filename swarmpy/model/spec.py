@@ -137,6 +137,16 @@ class LogDriver(Model, frozen=True):
     options: dict[str, str] = {}
 
 
+class NetworkAttachment(Model, frozen=True):
+    """A network that tasks join. `target` is its id once stored, or a predefined name (`host`, `none`, `bridge`).
+
+    `aliases` are further names of the service on this network.
+    """
+
+    target: str
+    aliases: tuple[str, ...] = ()
+
+
 class TaskSpec(Model, frozen=True):
     """The template that every task of a service version is made from."""
 
@@ -146,7 +156,7 @@ class TaskSpec(Model, frozen=True):
     reservations: Resources = NO_RESOURCES
     restart: RestartPolicy = RestartPolicy()
     placement: Placement = Placement()
-    networks: tuple[str, ...] = ()
+    networks: tuple[NetworkAttachment, ...] = ()
     log_driver: LogDriver = LogDriver()
     force_update: int = 0
 

@@ -98,6 +98,13 @@ class EndpointMode(enum.IntEnum):
     DNSRR = 1
 
 
+class NetworkDriver(enum.IntEnum):
+    """How far a network reaches: over all nodes, or within each."""
+
+    OVERLAY = 0
+    BRIDGE = 1
+
+
 class MountType(enum.IntEnum):
     BIND = 0
     VOLUME = 1

@@ -6,6 +6,7 @@ import msgspec
 
 from swarmpy.model.base import Model
 from swarmpy.model.endpoints import HostPort
+from swarmpy.model.network import NetworkAddress
 from swarmpy.model.service import version_id
 from swarmpy.model.states import TaskState
 
@@ -32,9 +33,9 @@ class TaskStatus(Model, frozen=True):
 class Task(Model, frozen=True):
     """One task. A stopped task never runs again: a new one takes its slot.
 
-    Writers: creation, `desired_state`, `desired_reason` and the restart fields the orchestrator; PENDING the
-    allocator; `node_id`, ASSIGNED and `pending_reason` (why it waits, in words) the scheduler; the status from
-    ACCEPTED on the worker, through the dispatcher.
+    Writers: creation, `desired_state`, `desired_reason` and the restart fields the orchestrator; PENDING and
+    `networks` (the task's addresses) the allocator; `node_id`, ASSIGNED and `pending_reason` (why it waits, in words)
+    the scheduler; the status from ACCEPTED on the worker, through the dispatcher.
 
     `hold_until` is the wall time before which a restart delay keeps the task at desired READY. `restarts` counts
     restarts in a row, for the back-off; `attempts` those since `attempts_since`, for the policy's window.
@@ -64,6 +65,7 @@ class Task(Model, frozen=True):
     ready_since: float = 0.0
     not_ready_reason: str = ""
     host_ports: tuple[HostPort, ...] = ()
+    networks: tuple[NetworkAddress, ...] = ()
 
     @property
     def status(self) -> TaskStatus:

@@ -31,6 +31,7 @@ from swarmpy.notation.choices import parse_choice
 from swarmpy.notation.pairs import merge_env, parse_env
 from swarmpy.stack import values
 from swarmpy.stack.faults import Faults
+from swarmpy.stack.networks import StackNetwork, declared, joined, used
 from swarmpy.stack.schema import check
 from swarmpy.stack.tree import Node
 
@@ -51,8 +52,16 @@ class StackService:
     after: tuple[str, ...] = ()
 
 
-def convert(document: Node, stack: str, *, directory: Path, environ: Mapping[str, str]) -> list[StackService]:
-    """Return the services of a merged document, as the stack `stack` names them.
+@dataclass(frozen=True)
+class Converted:
+    """What a stack consists of: services that join networks by name, and the networks that they join."""
+
+    services: list[StackService]
+    networks: list[StackNetwork]
+
+
+def convert(document: Node, stack: str, *, directory: Path, environ: Mapping[str, str]) -> Converted:
+    """Return what a merged document stands for, as the stack `stack` names it.
 
     Args:
         directory: what env files are relative to.
@@ -69,7 +78,9 @@ def convert(document: Node, stack: str, *, directory: Path, environ: Mapping[str
     if services is None or not services.mapping:
         faults.raise_if_any()
         raise invalid(f"{document.place}: there are no services")
-    context = _Context(stack, directory, environ, _runtime(document, Runtime.CONTAINER, "", faults))
+    runtime = _runtime(document, Runtime.CONTAINER, "", faults)
+    networks = declared(document, stack, faults)
+    context = _Context(stack, directory, environ, runtime, networks)
     converted = [_service(name, node, context, faults) for name, node in services.mapping.items()]
     for service in converted:
         for before in service.after:
@@ -81,7 +92,7 @@ def convert(document: Node, stack: str, *, directory: Path, environ: Mapping[str
         for problem in validate_service(service.spec):
             faults.add(services.mapping[service.short], f"services.{service.short}", str(problem))
     faults.raise_if_any()
-    return converted
+    return Converted(converted, used(networks.values(), (s.spec.task.networks for s in converted)))
 
 
 @dataclass(frozen=True)
@@ -90,6 +101,7 @@ class _Context:
     directory: Path
     environ: Mapping[str, str]
     runtime: Runtime
+    networks: Mapping[str, StackNetwork]
 
 
 def _changed(struct: S, **changes: Any) -> S:
@@ -167,6 +179,7 @@ def _task(node: Node, path: str, context: _Context, faults: Faults) -> TaskSpec:
             constraints=faults.read(placement, "constraints", f"{path}.deploy.placement", values.strings),
             max_replicas=faults.read(placement, "max_replicas_per_node", f"{path}.deploy.placement", values.integer()),
         ),
+        networks=joined(node, path, runtime, context.networks, faults),
         log_driver=_changed(
             LogDriver(),
             name=faults.read(_below(keys, "logging"), "driver", f"{path}.logging", values.text),

@@ -16,7 +16,7 @@ from swarmpy.notation.ports import parse_publish
 from swarmpy.stack.tree import Node, kind
 
 _REPLACED: Final = frozenset({"command", "entrypoint", "test"})
-_PAIRS: Final = frozenset({"environment", "labels", "sysctls", "extra_hosts"})
+_PAIRS: Final = frozenset({"environment", "labels", "sysctls", "extra_hosts", "networks"})
 
 Key = Callable[[Any], Any]
 

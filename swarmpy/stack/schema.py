@@ -36,20 +36,27 @@ _DEPLOY: Final[Keys] = {
 _SERVICE: Final[Keys] = {
     **dict.fromkeys(("image", "command", "entrypoint", "environment", "env_file", "labels", "ports", "expose")),
     **dict.fromkeys(("working_dir", "user", "group_add", "stop_signal", "stop_grace_period", "ulimits")),
-    **dict.fromkeys(("oom_score_adj", "depends_on")),
+    **dict.fromkeys(("oom_score_adj", "depends_on", "networks", "network_mode")),
     "healthcheck": _HEALTHCHECK,
     "logging": dict.fromkeys(("driver", "options")),
     "deploy": _DEPLOY,
     "x-swarmpy": {"runtime": None, "drain_timeout": None, "readiness": _HEALTHCHECK},
 }
-_DOCUMENT: Final[Keys] = {"version": None, "name": None, "services": None, "x-swarmpy": {"runtime": None}}
+_NETWORK: Final[Keys] = {
+    **dict.fromkeys(("name", "external", "driver", "driver_opts", "labels", "internal", "attachable")),
+    "ipam": dict.fromkeys(("driver", "config")),
+}
+_DOCUMENT: Final[Keys] = {
+    **dict.fromkeys(("version", "name", "services", "networks")),
+    "x-swarmpy": {"runtime": None},
+}
 
 _KNOWN_WORDS: Final = """
 annotations attach blkio_config build cap_add cap_drop cgroup cgroup_parent configs container_name cpu_count
 cpu_percent cpu_period cpu_quota cpu_rt_period cpu_rt_runtime cpu_shares cpus cpuset credential_spec develop
 device_cgroup_rules devices dns dns_opt dns_search domainname extends external_links extra_hosts generic_resources
-gpus hostname include init ipc isolation label_file links logging mac_address mem_limit mem_reservation
-mem_swappiness memswap_limit models network_mode networks oom_kill_disable pid pids_limit platform post_start
+enable_ipv4 enable_ipv6 gpus hostname include init ipc isolation label_file links logging mac_address mem_limit
+mem_reservation mem_swappiness memswap_limit models oom_kill_disable pid pids_limit platform post_start
 pre_stop preferences privileged profiles provider pull_policy read_only restart runtime scale secrets
 security_opt shm_size stdin_open storage_opt sysctls tmpfs tty use_api_socket userns_mode uts volumes volumes_from
 """
@@ -70,12 +77,13 @@ _HINTS: Final[Mapping[str, str]] = {
 def check(document: Node) -> Iterator[Fault]:
     """Yield a fault for every key that is not honoured."""
     yield from _check(document, _DOCUMENT, "")
-    try:
-        services = document.mapping.get("services")
-        for name, service in (services.mapping if services else {}).items():
-            yield from _check(service, _SERVICE, f"services.{name}")
-    except SwarmError as error:
-        yield Fault(document.place, "services", f"services {error.message}", is_structural=True)
+    for kind, keys in (("services", _SERVICE), ("networks", _NETWORK)):
+        try:
+            found = document.mapping.get(kind)
+            for name, child in (found.mapping if found is not None else {}).items():
+                yield from _check(child, keys, f"{kind}.{name}")
+        except SwarmError as error:
+            yield Fault(document.place, kind, f"{kind} {error.message}", is_structural=True)
 
 
 def _check(node: Node, keys: Keys, path: str) -> Iterator[Fault]:

@@ -361,6 +361,8 @@ class Assignments(_message.Message):
     REMOVED_TASKS_FIELD_NUMBER: _builtins.int
     SERVICE_VERSIONS_FIELD_NUMBER: _builtins.int
     REMOVED_VERSIONS_FIELD_NUMBER: _builtins.int
+    NETWORKS_FIELD_NUMBER: _builtins.int
+    REMOVED_NETWORKS_FIELD_NUMBER: _builtins.int
     complete: _builtins.bool
     @_builtins.property
     def tasks(self) -> _containers.RepeatedCompositeFieldContainer[Global___AssignedTask]: ...
@@ -372,6 +374,12 @@ class Assignments(_message.Message):
 
     @_builtins.property
     def removed_versions(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
+    @_builtins.property
+    def networks(self) -> _containers.RepeatedCompositeFieldContainer[_types_pb2.NetworkRow]:
+        """each before the first task that has an address on it"""
+
+    @_builtins.property
+    def removed_networks(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
     def __init__(
         self,
         *,
@@ -380,10 +388,12 @@ class Assignments(_message.Message):
         removed_tasks: _abc.Iterable[_builtins.str] | None = ...,
         service_versions: _abc.Iterable[_types_pb2.ServiceVersion] | None = ...,
         removed_versions: _abc.Iterable[_builtins.str] | None = ...,
+        networks: _abc.Iterable[_types_pb2.NetworkRow] | None = ...,
+        removed_networks: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["complete", b"complete", "removed_tasks", b"removed_tasks", "removed_versions", b"removed_versions", "service_versions", b"service_versions", "tasks", b"tasks"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["complete", b"complete", "networks", b"networks", "removed_networks", b"removed_networks", "removed_tasks", b"removed_tasks", "removed_versions", b"removed_versions", "service_versions", b"service_versions", "tasks", b"tasks"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -403,6 +413,7 @@ class AssignedTask(_message.Message):
     DESIRED_REASON_FIELD_NUMBER: _builtins.int
     WITHDRAWN_AT_FIELD_NUMBER: _builtins.int
     STATE_FIELD_NUMBER: _builtins.int
+    NETWORKS_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     service_id: _builtins.str
     spec_version: _builtins.int
@@ -415,6 +426,8 @@ class AssignedTask(_message.Message):
     """
     state: _types_pb2.TaskState.ValueType
     """The row's status when it was sent: a worker that has no memory of a task that ran says that it is lost."""
+    @_builtins.property
+    def networks(self) -> _containers.RepeatedCompositeFieldContainer[_types_pb2.NetworkAddress]: ...
     def __init__(
         self,
         *,
@@ -426,10 +439,11 @@ class AssignedTask(_message.Message):
         desired_reason: _builtins.str = ...,
         withdrawn_at: _builtins.int = ...,
         state: _types_pb2.TaskState.ValueType = ...,
+        networks: _abc.Iterable[_types_pb2.NetworkAddress] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["desired_reason", b"desired_reason", "desired_state", b"desired_state", "id", b"id", "service_id", b"service_id", "slot", b"slot", "spec_version", b"spec_version", "state", b"state", "withdrawn_at", b"withdrawn_at"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["desired_reason", b"desired_reason", "desired_state", b"desired_state", "id", b"id", "networks", b"networks", "service_id", b"service_id", "slot", b"slot", "spec_version", b"spec_version", "state", b"state", "withdrawn_at", b"withdrawn_at"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

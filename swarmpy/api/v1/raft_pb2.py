@@ -24,35 +24,37 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19swarmpy/api/v1/raft.proto\x12\x0eswarmpy.api.v1\"\x92\x01\n\tRaftHello\x12\x12\n\ncluster_id\x18\x01 \x01(\t\x12\x11\n\tmember_id\x18\x02 \x01(\x04\x12\n\n\x02to\x18\x03 \x01(\x04\x12\x14\n\x0cprotocol_min\x18\x04 \x01(\x03\x12\x14\n\x0cprotocol_max\x18\x05 \x01(\x03\x12\x15\n\rfeature_level\x18\x06 \x01(\x03\x12\x0f\n\x07version\x18\x07 \x01(\t\"d\n\tRaftBatch\x12(\n\x05hello\x18\x01 \x01(\x0b\x32\x19.swarmpy.api.v1.RaftHello\x12-\n\x08messages\x18\x02 \x03(\x0b\x32\x1b.swarmpy.api.v1.RaftMessage\"\xcf\x02\n\x0bRaftMessage\x12-\n\x04kind\x18\x01 \x01(\x0e\x32\x1f.swarmpy.api.v1.RaftMessageKind\x12\x0e\n\x06sender\x18\x02 \x01(\x04\x12\n\n\x02to\x18\x03 \x01(\x04\x12\x0c\n\x04term\x18\x04 \x01(\x04\x12\x10\n\x08log_term\x18\x05 \x01(\x04\x12\r\n\x05index\x18\x06 \x01(\x04\x12\x0e\n\x06\x63ommit\x18\x07 \x01(\x04\x12*\n\x07\x65ntries\x18\x08 \x03(\x0b\x32\x19.swarmpy.api.v1.RaftEntry\x12\x0e\n\x06reject\x18\t \x01(\x08\x12\x14\n\x0creject_index\x18\n \x01(\x04\x12\x0e\n\x06\x66orced\x18\x0b \x01(\x08\x12\x0f\n\x07\x63ontext\x18\x0c \x01(\x0c\x12.\n\x08snapshot\x18\r \x01(\x0b\x32\x1c.swarmpy.api.v1.SnapshotMark\x12\x13\n\x0b\x63ommit_term\x18\x0e \x01(\x04\"T\n\tRaftEntry\x12\x0c\n\x04term\x18\x01 \x01(\x04\x12+\n\x04kind\x18\x02 \x01(\x0e\x32\x1d.swarmpy.api.v1.RaftEntryKind\x12\x0c\n\x04\x64\x61ta\x18\x03 \x01(\x0c\"T\n\x0cSnapshotMark\x12\r\n\x05index\x18\x01 \x01(\x04\x12\x0c\n\x04term\x18\x02 \x01(\x04\x12\'\n\x04\x63onf\x18\x03 \x01(\x0b\x32\x19.swarmpy.api.v1.ConfState\"q\n\tConfState\x12\x0e\n\x06voters\x18\x01 \x03(\x04\x12\x10\n\x08learners\x18\x02 \x03(\x04\x12\x17\n\x0fvoters_outgoing\x18\x03 \x03(\x04\x12\x15\n\rlearners_next\x18\x04 \x03(\x04\x12\x12\n\nauto_leave\x18\x05 \x01(\x08\"f\n\rSnapshotChunk\x12,\n\x05start\x18\x01 \x01(\x0b\x32\x1d.swarmpy.api.v1.SnapshotStart\x12\x0c\n\x04\x64\x61ta\x18\x02 \x01(\x0c\x12\x0c\n\x04more\x18\x03 \x01(\x08\x12\x0b\n\x03\x65nd\x18\x04 \x01(\x08\"g\n\rSnapshotStart\x12(\n\x05hello\x18\x01 \x01(\x0b\x32\x19.swarmpy.api.v1.RaftHello\x12,\n\x07message\x18\x02 \x01(\x0b\x32\x1b.swarmpy.api.v1.RaftMessage\"9\n\x17InstallSnapshotResponse\x12\x0e\n\x06needed\x18\x01 \x01(\x08\x12\x0e\n\x06stored\x18\x02 \x01(\x08*\xde\x03\n\x0fRaftMessageKind\x12!\n\x1dRAFT_MESSAGE_KIND_UNSPECIFIED\x10\x00\x12\x1c\n\x18RAFT_MESSAGE_KIND_APPEND\x10\x01\x12%\n!RAFT_MESSAGE_KIND_APPEND_RESPONSE\x10\x02\x12\x1f\n\x1bRAFT_MESSAGE_KIND_HEARTBEAT\x10\x03\x12(\n$RAFT_MESSAGE_KIND_HEARTBEAT_RESPONSE\x10\x04\x12\x1e\n\x1aRAFT_MESSAGE_KIND_PRE_VOTE\x10\x05\x12\'\n#RAFT_MESSAGE_KIND_PRE_VOTE_RESPONSE\x10\x06\x12\x1a\n\x16RAFT_MESSAGE_KIND_VOTE\x10\x07\x12#\n\x1fRAFT_MESSAGE_KIND_VOTE_RESPONSE\x10\x08\x12\x1e\n\x1aRAFT_MESSAGE_KIND_SNAPSHOT\x10\t\x12 \n\x1cRAFT_MESSAGE_KIND_READ_INDEX\x10\n\x12)\n%RAFT_MESSAGE_KIND_READ_INDEX_RESPONSE\x10\x0b\x12!\n\x1dRAFT_MESSAGE_KIND_TIMEOUT_NOW\x10\x0c*f\n\rRaftEntryKind\x12\x1a\n\x16RAFT_ENTRY_KIND_NORMAL\x10\x00\x12\x1f\n\x1bRAFT_ENTRY_KIND_CONF_CHANGE\x10\x01\x12\x18\n\x14RAFT_ENTRY_KIND_NOOP\x10\x02\x32\xa9\x01\n\x04Raft\x12\x42\n\x06Stream\x12\x19.swarmpy.api.v1.RaftBatch\x1a\x19.swarmpy.api.v1.RaftBatch(\x01\x30\x01\x12]\n\x0fInstallSnapshot\x12\x1d.swarmpy.api.v1.SnapshotChunk\x1a\'.swarmpy.api.v1.InstallSnapshotResponse(\x01\x30\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19swarmpy/api/v1/raft.proto\x12\x0eswarmpy.api.v1\"\xcb\x01\n\tRaftHello\x12\x12\n\ncluster_id\x18\x01 \x01(\t\x12\x11\n\tmember_id\x18\x02 \x01(\x04\x12\n\n\x02to\x18\x03 \x01(\x04\x12\x14\n\x0cprotocol_min\x18\x04 \x01(\x03\x12\x14\n\x0cprotocol_max\x18\x05 \x01(\x03\x12\x15\n\rfeature_level\x18\x06 \x01(\x03\x12\x0f\n\x07version\x18\x07 \x01(\t\x12\x0c\n\x04\x61\x64\x64r\x18\x08 \x01(\t\x12)\n\x06places\x18\t \x03(\x0b\x32\x19.swarmpy.api.v1.RaftPlace\",\n\tRaftPlace\x12\x11\n\tmember_id\x18\x01 \x01(\x04\x12\x0c\n\x04\x61\x64\x64r\x18\x02 \x01(\t\"d\n\tRaftBatch\x12(\n\x05hello\x18\x01 \x01(\x0b\x32\x19.swarmpy.api.v1.RaftHello\x12-\n\x08messages\x18\x02 \x03(\x0b\x32\x1b.swarmpy.api.v1.RaftMessage\"\xcf\x02\n\x0bRaftMessage\x12-\n\x04kind\x18\x01 \x01(\x0e\x32\x1f.swarmpy.api.v1.RaftMessageKind\x12\x0e\n\x06sender\x18\x02 \x01(\x04\x12\n\n\x02to\x18\x03 \x01(\x04\x12\x0c\n\x04term\x18\x04 \x01(\x04\x12\x10\n\x08log_term\x18\x05 \x01(\x04\x12\r\n\x05index\x18\x06 \x01(\x04\x12\x0e\n\x06\x63ommit\x18\x07 \x01(\x04\x12*\n\x07\x65ntries\x18\x08 \x03(\x0b\x32\x19.swarmpy.api.v1.RaftEntry\x12\x0e\n\x06reject\x18\t \x01(\x08\x12\x14\n\x0creject_index\x18\n \x01(\x04\x12\x0e\n\x06\x66orced\x18\x0b \x01(\x08\x12\x0f\n\x07\x63ontext\x18\x0c \x01(\x0c\x12.\n\x08snapshot\x18\r \x01(\x0b\x32\x1c.swarmpy.api.v1.SnapshotMark\x12\x13\n\x0b\x63ommit_term\x18\x0e \x01(\x04\"T\n\tRaftEntry\x12\x0c\n\x04term\x18\x01 \x01(\x04\x12+\n\x04kind\x18\x02 \x01(\x0e\x32\x1d.swarmpy.api.v1.RaftEntryKind\x12\x0c\n\x04\x64\x61ta\x18\x03 \x01(\x0c\"T\n\x0cSnapshotMark\x12\r\n\x05index\x18\x01 \x01(\x04\x12\x0c\n\x04term\x18\x02 \x01(\x04\x12\'\n\x04\x63onf\x18\x03 \x01(\x0b\x32\x19.swarmpy.api.v1.ConfState\"q\n\tConfState\x12\x0e\n\x06voters\x18\x01 \x03(\x04\x12\x10\n\x08learners\x18\x02 \x03(\x04\x12\x17\n\x0fvoters_outgoing\x18\x03 \x03(\x04\x12\x15\n\rlearners_next\x18\x04 \x03(\x04\x12\x12\n\nauto_leave\x18\x05 \x01(\x08\"f\n\rSnapshotChunk\x12,\n\x05start\x18\x01 \x01(\x0b\x32\x1d.swarmpy.api.v1.SnapshotStart\x12\x0c\n\x04\x64\x61ta\x18\x02 \x01(\x0c\x12\x0c\n\x04more\x18\x03 \x01(\x08\x12\x0b\n\x03\x65nd\x18\x04 \x01(\x08\"g\n\rSnapshotStart\x12(\n\x05hello\x18\x01 \x01(\x0b\x32\x19.swarmpy.api.v1.RaftHello\x12,\n\x07message\x18\x02 \x01(\x0b\x32\x1b.swarmpy.api.v1.RaftMessage\"9\n\x17InstallSnapshotResponse\x12\x0e\n\x06needed\x18\x01 \x01(\x08\x12\x0e\n\x06stored\x18\x02 \x01(\x08*\xde\x03\n\x0fRaftMessageKind\x12!\n\x1dRAFT_MESSAGE_KIND_UNSPECIFIED\x10\x00\x12\x1c\n\x18RAFT_MESSAGE_KIND_APPEND\x10\x01\x12%\n!RAFT_MESSAGE_KIND_APPEND_RESPONSE\x10\x02\x12\x1f\n\x1bRAFT_MESSAGE_KIND_HEARTBEAT\x10\x03\x12(\n$RAFT_MESSAGE_KIND_HEARTBEAT_RESPONSE\x10\x04\x12\x1e\n\x1aRAFT_MESSAGE_KIND_PRE_VOTE\x10\x05\x12\'\n#RAFT_MESSAGE_KIND_PRE_VOTE_RESPONSE\x10\x06\x12\x1a\n\x16RAFT_MESSAGE_KIND_VOTE\x10\x07\x12#\n\x1fRAFT_MESSAGE_KIND_VOTE_RESPONSE\x10\x08\x12\x1e\n\x1aRAFT_MESSAGE_KIND_SNAPSHOT\x10\t\x12 \n\x1cRAFT_MESSAGE_KIND_READ_INDEX\x10\n\x12)\n%RAFT_MESSAGE_KIND_READ_INDEX_RESPONSE\x10\x0b\x12!\n\x1dRAFT_MESSAGE_KIND_TIMEOUT_NOW\x10\x0c*f\n\rRaftEntryKind\x12\x1a\n\x16RAFT_ENTRY_KIND_NORMAL\x10\x00\x12\x1f\n\x1bRAFT_ENTRY_KIND_CONF_CHANGE\x10\x01\x12\x18\n\x14RAFT_ENTRY_KIND_NOOP\x10\x02\x32\xa9\x01\n\x04Raft\x12\x42\n\x06Stream\x12\x19.swarmpy.api.v1.RaftBatch\x1a\x19.swarmpy.api.v1.RaftBatch(\x01\x30\x01\x12]\n\x0fInstallSnapshot\x12\x1d.swarmpy.api.v1.SnapshotChunk\x1a\'.swarmpy.api.v1.InstallSnapshotResponse(\x01\x30\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'swarmpy.api.v1.raft_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_RAFTMESSAGEKIND']._serialized_start=1190
-  _globals['_RAFTMESSAGEKIND']._serialized_end=1668
-  _globals['_RAFTENTRYKIND']._serialized_start=1670
-  _globals['_RAFTENTRYKIND']._serialized_end=1772
+  _globals['_RAFTMESSAGEKIND']._serialized_start=1293
+  _globals['_RAFTMESSAGEKIND']._serialized_end=1771
+  _globals['_RAFTENTRYKIND']._serialized_start=1773
+  _globals['_RAFTENTRYKIND']._serialized_end=1875
   _globals['_RAFTHELLO']._serialized_start=46
-  _globals['_RAFTHELLO']._serialized_end=192
-  _globals['_RAFTBATCH']._serialized_start=194
-  _globals['_RAFTBATCH']._serialized_end=294
-  _globals['_RAFTMESSAGE']._serialized_start=297
-  _globals['_RAFTMESSAGE']._serialized_end=632
-  _globals['_RAFTENTRY']._serialized_start=634
-  _globals['_RAFTENTRY']._serialized_end=718
-  _globals['_SNAPSHOTMARK']._serialized_start=720
-  _globals['_SNAPSHOTMARK']._serialized_end=804
-  _globals['_CONFSTATE']._serialized_start=806
-  _globals['_CONFSTATE']._serialized_end=919
-  _globals['_SNAPSHOTCHUNK']._serialized_start=921
-  _globals['_SNAPSHOTCHUNK']._serialized_end=1023
-  _globals['_SNAPSHOTSTART']._serialized_start=1025
-  _globals['_SNAPSHOTSTART']._serialized_end=1128
-  _globals['_INSTALLSNAPSHOTRESPONSE']._serialized_start=1130
-  _globals['_INSTALLSNAPSHOTRESPONSE']._serialized_end=1187
-  _globals['_RAFT']._serialized_start=1775
-  _globals['_RAFT']._serialized_end=1944
+  _globals['_RAFTHELLO']._serialized_end=249
+  _globals['_RAFTPLACE']._serialized_start=251
+  _globals['_RAFTPLACE']._serialized_end=295
+  _globals['_RAFTBATCH']._serialized_start=297
+  _globals['_RAFTBATCH']._serialized_end=397
+  _globals['_RAFTMESSAGE']._serialized_start=400
+  _globals['_RAFTMESSAGE']._serialized_end=735
+  _globals['_RAFTENTRY']._serialized_start=737
+  _globals['_RAFTENTRY']._serialized_end=821
+  _globals['_SNAPSHOTMARK']._serialized_start=823
+  _globals['_SNAPSHOTMARK']._serialized_end=907
+  _globals['_CONFSTATE']._serialized_start=909
+  _globals['_CONFSTATE']._serialized_end=1022
+  _globals['_SNAPSHOTCHUNK']._serialized_start=1024
+  _globals['_SNAPSHOTCHUNK']._serialized_end=1126
+  _globals['_SNAPSHOTSTART']._serialized_start=1128
+  _globals['_SNAPSHOTSTART']._serialized_end=1231
+  _globals['_INSTALLSNAPSHOTRESPONSE']._serialized_start=1233
+  _globals['_INSTALLSNAPSHOTRESPONSE']._serialized_end=1290
+  _globals['_RAFT']._serialized_start=1878
+  _globals['_RAFT']._serialized_end=2047
 # @@protoc_insertion_point(module_scope)

@@ -84,6 +84,8 @@ class RaftHello(_message.Message):
     PROTOCOL_MAX_FIELD_NUMBER: _builtins.int
     FEATURE_LEVEL_FIELD_NUMBER: _builtins.int
     VERSION_FIELD_NUMBER: _builtins.int
+    ADDR_FIELD_NUMBER: _builtins.int
+    PLACES_FIELD_NUMBER: _builtins.int
     cluster_id: _builtins.str
     member_id: _builtins.int
     """who speaks"""
@@ -93,6 +95,12 @@ class RaftHello(_message.Message):
     protocol_max: _builtins.int
     feature_level: _builtins.int
     version: _builtins.str
+    addr: _builtins.str
+    """host:port at which the speaker is reached"""
+    @_builtins.property
+    def places(self) -> _containers.RepeatedCompositeFieldContainer[Global___RaftPlace]:
+        """in answers: where the other members are, as far as the speaker knows"""
+
     def __init__(
         self,
         *,
@@ -103,14 +111,38 @@ class RaftHello(_message.Message):
         protocol_max: _builtins.int = ...,
         feature_level: _builtins.int = ...,
         version: _builtins.str = ...,
+        addr: _builtins.str = ...,
+        places: _abc.Iterable[Global___RaftPlace] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["cluster_id", b"cluster_id", "feature_level", b"feature_level", "member_id", b"member_id", "protocol_max", b"protocol_max", "protocol_min", b"protocol_min", "to", b"to", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["addr", b"addr", "cluster_id", b"cluster_id", "feature_level", b"feature_level", "member_id", b"member_id", "places", b"places", "protocol_max", b"protocol_max", "protocol_min", b"protocol_min", "to", b"to", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___RaftHello: _TypeAlias = RaftHello  # noqa: Y015
+
+@_typing.final
+class RaftPlace(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MEMBER_ID_FIELD_NUMBER: _builtins.int
+    ADDR_FIELD_NUMBER: _builtins.int
+    member_id: _builtins.int
+    addr: _builtins.str
+    def __init__(
+        self,
+        *,
+        member_id: _builtins.int = ...,
+        addr: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["addr", b"addr", "member_id", b"member_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RaftPlace: _TypeAlias = RaftPlace  # noqa: Y015
 
 @_typing.final
 class RaftBatch(_message.Message):

@@ -235,6 +235,21 @@ ENDPOINT_MODE_VIP: EndpointMode.ValueType  # 0
 ENDPOINT_MODE_DNSRR: EndpointMode.ValueType  # 1
 Global___EndpointMode: _TypeAlias = EndpointMode  # noqa: Y015
 
+class _NetworkDriver:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _NetworkDriverEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_NetworkDriver.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    NETWORK_DRIVER_OVERLAY: _NetworkDriver.ValueType  # 0
+    NETWORK_DRIVER_BRIDGE: _NetworkDriver.ValueType  # 1
+
+class NetworkDriver(_NetworkDriver, metaclass=_NetworkDriverEnumTypeWrapper): ...
+
+NETWORK_DRIVER_OVERLAY: NetworkDriver.ValueType  # 0
+NETWORK_DRIVER_BRIDGE: NetworkDriver.ValueType  # 1
+Global___NetworkDriver: _TypeAlias = NetworkDriver  # noqa: Y015
+
 class _MountType:
     ValueType = _typing.NewType("ValueType", _builtins.int)
     V: _TypeAlias = ValueType  # noqa: Y015
@@ -886,6 +901,29 @@ class LogDriver(_message.Message):
 Global___LogDriver: _TypeAlias = LogDriver  # noqa: Y015
 
 @_typing.final
+class NetworkAttachment(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TARGET_FIELD_NUMBER: _builtins.int
+    ALIASES_FIELD_NUMBER: _builtins.int
+    target: _builtins.str
+    @_builtins.property
+    def aliases(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
+    def __init__(
+        self,
+        *,
+        target: _builtins.str = ...,
+        aliases: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["aliases", b"aliases", "target", b"target"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___NetworkAttachment: _TypeAlias = NetworkAttachment  # noqa: Y015
+
+@_typing.final
 class TaskSpec(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -895,9 +933,9 @@ class TaskSpec(_message.Message):
     RESERVATIONS_FIELD_NUMBER: _builtins.int
     RESTART_FIELD_NUMBER: _builtins.int
     PLACEMENT_FIELD_NUMBER: _builtins.int
-    NETWORKS_FIELD_NUMBER: _builtins.int
     LOG_DRIVER_FIELD_NUMBER: _builtins.int
     FORCE_UPDATE_FIELD_NUMBER: _builtins.int
+    NETWORKS_FIELD_NUMBER: _builtins.int
     runtime: Global___Runtime.ValueType
     force_update: _builtins.int
     @_builtins.property
@@ -911,9 +949,9 @@ class TaskSpec(_message.Message):
     @_builtins.property
     def placement(self) -> Global___Placement: ...
     @_builtins.property
-    def networks(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
-    @_builtins.property
     def log_driver(self) -> Global___LogDriver: ...
+    @_builtins.property
+    def networks(self) -> _containers.RepeatedCompositeFieldContainer[Global___NetworkAttachment]: ...
     def __init__(
         self,
         *,
@@ -923,9 +961,9 @@ class TaskSpec(_message.Message):
         reservations: Global___Resources | None = ...,
         restart: Global___RestartPolicy | None = ...,
         placement: Global___Placement | None = ...,
-        networks: _abc.Iterable[_builtins.str] | None = ...,
         log_driver: Global___LogDriver | None = ...,
         force_update: _builtins.int = ...,
+        networks: _abc.Iterable[Global___NetworkAttachment] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["container", b"container", "limits", b"limits", "log_driver", b"log_driver", "placement", b"placement", "reservations", b"reservations", "restart", b"restart"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
@@ -1135,23 +1173,223 @@ class ServiceSpec(_message.Message):
 Global___ServiceSpec: _TypeAlias = ServiceSpec  # noqa: Y015
 
 @_typing.final
+class NetworkSpec(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    @_typing.final
+    class LabelsEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.str
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.str = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    @_typing.final
+    class OptionsEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.str
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.str = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    NAME_FIELD_NUMBER: _builtins.int
+    LABELS_FIELD_NUMBER: _builtins.int
+    DRIVER_FIELD_NUMBER: _builtins.int
+    SUBNET_FIELD_NUMBER: _builtins.int
+    GATEWAY_FIELD_NUMBER: _builtins.int
+    IP_RANGE_FIELD_NUMBER: _builtins.int
+    INTERNAL_FIELD_NUMBER: _builtins.int
+    ATTACHABLE_FIELD_NUMBER: _builtins.int
+    OPTIONS_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    driver: Global___NetworkDriver.ValueType
+    subnet: _builtins.str
+    gateway: _builtins.str
+    ip_range: _builtins.str
+    internal: _builtins.bool
+    attachable: _builtins.bool
+    @_builtins.property
+    def labels(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]: ...
+    @_builtins.property
+    def options(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]: ...
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        labels: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
+        driver: Global___NetworkDriver.ValueType = ...,
+        subnet: _builtins.str = ...,
+        gateway: _builtins.str = ...,
+        ip_range: _builtins.str = ...,
+        internal: _builtins.bool = ...,
+        attachable: _builtins.bool = ...,
+        options: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attachable", b"attachable", "driver", b"driver", "gateway", b"gateway", "internal", b"internal", "ip_range", b"ip_range", "labels", b"labels", "name", b"name", "options", b"options", "subnet", b"subnet"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___NetworkSpec: _TypeAlias = NetworkSpec  # noqa: Y015
+
+@_typing.final
+class Network(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ID_FIELD_NUMBER: _builtins.int
+    SPEC_FIELD_NUMBER: _builtins.int
+    VERSION_FIELD_NUMBER: _builtins.int
+    CREATED_AT_FIELD_NUMBER: _builtins.int
+    UPDATED_AT_FIELD_NUMBER: _builtins.int
+    SUBNET_FIELD_NUMBER: _builtins.int
+    GATEWAY_FIELD_NUMBER: _builtins.int
+    VNI_FIELD_NUMBER: _builtins.int
+    PROBLEM_FIELD_NUMBER: _builtins.int
+    CURSOR_FIELD_NUMBER: _builtins.int
+    id: _builtins.str
+    version: _builtins.int
+    created_at: _builtins.float
+    updated_at: _builtins.float
+    subnet: _builtins.str
+    gateway: _builtins.str
+    vni: _builtins.int
+    problem: _builtins.str
+    cursor: _builtins.int
+    @_builtins.property
+    def spec(self) -> Global___NetworkSpec: ...
+    def __init__(
+        self,
+        *,
+        id: _builtins.str = ...,
+        spec: Global___NetworkSpec | None = ...,
+        version: _builtins.int = ...,
+        created_at: _builtins.float = ...,
+        updated_at: _builtins.float = ...,
+        subnet: _builtins.str = ...,
+        gateway: _builtins.str = ...,
+        vni: _builtins.int = ...,
+        problem: _builtins.str = ...,
+        cursor: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["spec", b"spec"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["created_at", b"created_at", "cursor", b"cursor", "gateway", b"gateway", "id", b"id", "problem", b"problem", "spec", b"spec", "subnet", b"subnet", "updated_at", b"updated_at", "version", b"version", "vni", b"vni"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Network: _TypeAlias = Network  # noqa: Y015
+
+@_typing.final
+class NetworkAddress(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NETWORK_ID_FIELD_NUMBER: _builtins.int
+    ADDRESS_FIELD_NUMBER: _builtins.int
+    network_id: _builtins.str
+    address: _builtins.str
+    def __init__(
+        self,
+        *,
+        network_id: _builtins.str = ...,
+        address: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["address", b"address", "network_id", b"network_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___NetworkAddress: _TypeAlias = NetworkAddress  # noqa: Y015
+
+@_typing.final
+class NetworkRow(_message.Message):
+    """What nodes are told of a network."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ID_FIELD_NUMBER: _builtins.int
+    NAME_FIELD_NUMBER: _builtins.int
+    SUBNET_FIELD_NUMBER: _builtins.int
+    GATEWAY_FIELD_NUMBER: _builtins.int
+    VNI_FIELD_NUMBER: _builtins.int
+    MTU_FIELD_NUMBER: _builtins.int
+    INTERNAL_FIELD_NUMBER: _builtins.int
+    LOCAL_FIELD_NUMBER: _builtins.int
+    id: _builtins.str
+    name: _builtins.str
+    subnet: _builtins.str
+    gateway: _builtins.str
+    vni: _builtins.int
+    mtu: _builtins.int
+    internal: _builtins.bool
+    local: _builtins.bool
+    def __init__(
+        self,
+        *,
+        id: _builtins.str = ...,
+        name: _builtins.str = ...,
+        subnet: _builtins.str = ...,
+        gateway: _builtins.str = ...,
+        vni: _builtins.int = ...,
+        mtu: _builtins.int = ...,
+        internal: _builtins.bool = ...,
+        local: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["gateway", b"gateway", "id", b"id", "internal", b"internal", "local", b"local", "mtu", b"mtu", "name", b"name", "subnet", b"subnet", "vni", b"vni"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___NetworkRow: _TypeAlias = NetworkRow  # noqa: Y015
+
+@_typing.final
 class Endpoint(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     VIP_INDEX_FIELD_NUMBER: _builtins.int
     PORTS_FIELD_NUMBER: _builtins.int
+    VIPS_FIELD_NUMBER: _builtins.int
     vip_index: _builtins.int
     @_builtins.property
     def ports(self) -> _containers.RepeatedCompositeFieldContainer[Global___ServicePort]: ...
+    @_builtins.property
+    def vips(self) -> _containers.RepeatedCompositeFieldContainer[Global___NetworkAddress]: ...
     def __init__(
         self,
         *,
         vip_index: _builtins.int = ...,
         ports: _abc.Iterable[Global___ServicePort] | None = ...,
+        vips: _abc.Iterable[Global___NetworkAddress] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["ports", b"ports", "vip_index", b"vip_index"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["ports", b"ports", "vip_index", b"vip_index", "vips", b"vips"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1387,6 +1625,7 @@ class Task(_message.Message):
     READY_SINCE_FIELD_NUMBER: _builtins.int
     NOT_READY_REASON_FIELD_NUMBER: _builtins.int
     HOST_PORTS_FIELD_NUMBER: _builtins.int
+    NETWORKS_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     service_id: _builtins.str
     spec_version: _builtins.int
@@ -1412,6 +1651,8 @@ class Task(_message.Message):
     not_ready_reason: _builtins.str
     @_builtins.property
     def host_ports(self) -> _containers.RepeatedCompositeFieldContainer[Global___HostPort]: ...
+    @_builtins.property
+    def networks(self) -> _containers.RepeatedCompositeFieldContainer[Global___NetworkAddress]: ...
     def __init__(
         self,
         *,
@@ -1439,10 +1680,11 @@ class Task(_message.Message):
         ready_since: _builtins.float = ...,
         not_ready_reason: _builtins.str = ...,
         host_ports: _abc.Iterable[Global___HostPort] | None = ...,
+        networks: _abc.Iterable[Global___NetworkAddress] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_desired_state", b"_desired_state", "_exit_code", b"_exit_code", "desired_state", b"desired_state", "exit_code", b"exit_code"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_desired_state", b"_desired_state", "_exit_code", b"_exit_code", "attempts", b"attempts", "attempts_since", b"attempts_since", "created_at", b"created_at", "desired_reason", b"desired_reason", "desired_state", b"desired_state", "error", b"error", "exit_code", b"exit_code", "hold_until", b"hold_until", "host_ports", b"host_ports", "id", b"id", "message", b"message", "node_id", b"node_id", "not_ready_reason", b"not_ready_reason", "pending_reason", b"pending_reason", "pid", b"pid", "ready", b"ready", "ready_since", b"ready_since", "restarts", b"restarts", "service_id", b"service_id", "slot", b"slot", "spec_version", b"spec_version", "state", b"state", "status_at", b"status_at", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_desired_state", b"_desired_state", "_exit_code", b"_exit_code", "attempts", b"attempts", "attempts_since", b"attempts_since", "created_at", b"created_at", "desired_reason", b"desired_reason", "desired_state", b"desired_state", "error", b"error", "exit_code", b"exit_code", "hold_until", b"hold_until", "host_ports", b"host_ports", "id", b"id", "message", b"message", "networks", b"networks", "node_id", b"node_id", "not_ready_reason", b"not_ready_reason", "pending_reason", b"pending_reason", "pid", b"pid", "ready", b"ready", "ready_since", b"ready_since", "restarts", b"restarts", "service_id", b"service_id", "slot", b"slot", "spec_version", b"spec_version", "state", b"state", "status_at", b"status_at", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__desired_state: _TypeAlias = _typing.Literal["desired_state"]  # noqa: Y015
     _WhichOneofArgType__desired_state: _TypeAlias = _typing.Literal["_desired_state", b"_desired_state"]  # noqa: Y015
@@ -1636,6 +1878,7 @@ class Node(_message.Message):
     DATA_ADDR_FIELD_NUMBER: _builtins.int
     BOOT_ID_FIELD_NUMBER: _builtins.int
     MANAGER_FIELD_NUMBER: _builtins.int
+    SPEC_REVISION_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     version: _builtins.int
     created_at: _builtins.float
@@ -1645,6 +1888,7 @@ class Node(_message.Message):
     addr: _builtins.str
     data_addr: _builtins.str
     boot_id: _builtins.str
+    spec_revision: _builtins.int
     @_builtins.property
     def spec(self) -> Global___NodeSpec: ...
     @_builtins.property
@@ -1666,10 +1910,11 @@ class Node(_message.Message):
         data_addr: _builtins.str = ...,
         boot_id: _builtins.str = ...,
         manager: Global___ManagerStatus | None = ...,
+        spec_revision: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["description", b"description", "manager", b"manager", "spec", b"spec"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["addr", b"addr", "boot_id", b"boot_id", "created_at", b"created_at", "data_addr", b"data_addr", "description", b"description", "id", b"id", "manager", b"manager", "message", b"message", "spec", b"spec", "state", b"state", "updated_at", b"updated_at", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["addr", b"addr", "boot_id", b"boot_id", "created_at", b"created_at", "data_addr", b"data_addr", "description", b"description", "id", b"id", "manager", b"manager", "message", b"message", "spec", b"spec", "spec_revision", b"spec_revision", "state", b"state", "updated_at", b"updated_at", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1754,6 +1999,8 @@ class ClusterSpec(_message.Message):
     SNAPSHOT_INTERVAL_FIELD_NUMBER: _builtins.int
     KEEP_OLD_SNAPSHOTS_FIELD_NUMBER: _builtins.int
     REMOVE_DEAD_MANAGERS_AFTER_S_FIELD_NUMBER: _builtins.int
+    DEFAULT_ADDR_POOLS_FIELD_NUMBER: _builtins.int
+    DEFAULT_ADDR_MASK_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     heartbeat_period_s: _builtins.float
     task_history_limit: _builtins.int
@@ -1761,8 +2008,11 @@ class ClusterSpec(_message.Message):
     snapshot_interval: _builtins.int
     keep_old_snapshots: _builtins.int
     remove_dead_managers_after_s: _builtins.float
+    default_addr_mask: _builtins.int
     @_builtins.property
     def labels(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]: ...
+    @_builtins.property
+    def default_addr_pools(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
     def __init__(
         self,
         *,
@@ -1774,11 +2024,15 @@ class ClusterSpec(_message.Message):
         snapshot_interval: _builtins.int | None = ...,
         keep_old_snapshots: _builtins.int = ...,
         remove_dead_managers_after_s: _builtins.float = ...,
+        default_addr_pools: _abc.Iterable[_builtins.str] | None = ...,
+        default_addr_mask: _builtins.int | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_heartbeat_period_s", b"_heartbeat_period_s", "_name", b"_name", "_node_cert_expiry_s", b"_node_cert_expiry_s", "_snapshot_interval", b"_snapshot_interval", "_task_history_limit", b"_task_history_limit", "heartbeat_period_s", b"heartbeat_period_s", "name", b"name", "node_cert_expiry_s", b"node_cert_expiry_s", "snapshot_interval", b"snapshot_interval", "task_history_limit", b"task_history_limit"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_default_addr_mask", b"_default_addr_mask", "_heartbeat_period_s", b"_heartbeat_period_s", "_name", b"_name", "_node_cert_expiry_s", b"_node_cert_expiry_s", "_snapshot_interval", b"_snapshot_interval", "_task_history_limit", b"_task_history_limit", "default_addr_mask", b"default_addr_mask", "heartbeat_period_s", b"heartbeat_period_s", "name", b"name", "node_cert_expiry_s", b"node_cert_expiry_s", "snapshot_interval", b"snapshot_interval", "task_history_limit", b"task_history_limit"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_heartbeat_period_s", b"_heartbeat_period_s", "_name", b"_name", "_node_cert_expiry_s", b"_node_cert_expiry_s", "_snapshot_interval", b"_snapshot_interval", "_task_history_limit", b"_task_history_limit", "heartbeat_period_s", b"heartbeat_period_s", "keep_old_snapshots", b"keep_old_snapshots", "labels", b"labels", "name", b"name", "node_cert_expiry_s", b"node_cert_expiry_s", "remove_dead_managers_after_s", b"remove_dead_managers_after_s", "snapshot_interval", b"snapshot_interval", "task_history_limit", b"task_history_limit"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_default_addr_mask", b"_default_addr_mask", "_heartbeat_period_s", b"_heartbeat_period_s", "_name", b"_name", "_node_cert_expiry_s", b"_node_cert_expiry_s", "_snapshot_interval", b"_snapshot_interval", "_task_history_limit", b"_task_history_limit", "default_addr_mask", b"default_addr_mask", "default_addr_pools", b"default_addr_pools", "heartbeat_period_s", b"heartbeat_period_s", "keep_old_snapshots", b"keep_old_snapshots", "labels", b"labels", "name", b"name", "node_cert_expiry_s", b"node_cert_expiry_s", "remove_dead_managers_after_s", b"remove_dead_managers_after_s", "snapshot_interval", b"snapshot_interval", "task_history_limit", b"task_history_limit"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__default_addr_mask: _TypeAlias = _typing.Literal["default_addr_mask"]  # noqa: Y015
+    _WhichOneofArgType__default_addr_mask: _TypeAlias = _typing.Literal["_default_addr_mask", b"_default_addr_mask"]  # noqa: Y015
     _WhichOneofReturnType__heartbeat_period_s: _TypeAlias = _typing.Literal["heartbeat_period_s"]  # noqa: Y015
     _WhichOneofArgType__heartbeat_period_s: _TypeAlias = _typing.Literal["_heartbeat_period_s", b"_heartbeat_period_s"]  # noqa: Y015
     _WhichOneofReturnType__name: _TypeAlias = _typing.Literal["name"]  # noqa: Y015
@@ -1789,6 +2043,8 @@ class ClusterSpec(_message.Message):
     _WhichOneofArgType__snapshot_interval: _TypeAlias = _typing.Literal["_snapshot_interval", b"_snapshot_interval"]  # noqa: Y015
     _WhichOneofReturnType__task_history_limit: _TypeAlias = _typing.Literal["task_history_limit"]  # noqa: Y015
     _WhichOneofArgType__task_history_limit: _TypeAlias = _typing.Literal["_task_history_limit", b"_task_history_limit"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__default_addr_mask) -> _WhichOneofReturnType__default_addr_mask | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__heartbeat_period_s) -> _WhichOneofReturnType__heartbeat_period_s | None: ...
     @_typing.overload

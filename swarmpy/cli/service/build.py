@@ -9,7 +9,7 @@ from typing import Final
 import msgspec
 
 from swarmpy.cli.given import Given, usage_error
-from swarmpy.cli.service.lists import apply_lists
+from swarmpy.cli.service.lists import NO_NAMES, apply_lists
 from swarmpy.cli.service.scalars import apply_scalars
 from swarmpy.errors import not_supported
 from swarmpy.model.spec import ContainerSpec, ServiceSpec, TaskSpec
@@ -40,11 +40,18 @@ def new_spec(given: Given, arguments: tuple[str, ...], environ: Mapping[str, str
     return apply_scalars(apply_lists(spec, given, environ), given)
 
 
-def changed_spec(spec: ServiceSpec, given: Given, environ: Mapping[str, str]) -> ServiceSpec:
-    """Return `spec` as the flags of an update change it."""
+def changed_spec(
+    spec: ServiceSpec, given: Given, environ: Mapping[str, str], networks: Mapping[str, str] = NO_NAMES
+) -> ServiceSpec:
+    """Return `spec` as the flags of an update change it.
+
+    Args:
+        networks: the names of all networks by id; needed for the flags about networks only.
+    """
     if given.any("image") and spec.task.runtime is Runtime.PROCESS:
         raise usage_error(f"service {spec.name} runs plain processes and has no image: change its command with --args")
-    spec = apply_scalars(apply_lists(spec, given, environ, added="-add", removed="-rm"), given)
+    changed = apply_lists(spec, given, environ, added="-add", removed="-rm", networks=networks)
+    spec = apply_scalars(changed, given)
     if given.switch("force"):
         task = msgspec.structs.replace(spec.task, force_update=spec.task.force_update + 1)
         spec = msgspec.structs.replace(spec, task=task)

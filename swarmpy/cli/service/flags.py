@@ -73,6 +73,7 @@ LISTS: Final = (
     Flag("expose", "PORT[/PROTOCOL]", "Port reached through the service's name only", many=True),
     Flag("group", "GROUP", "Supplementary group of the task's user", many=True),
     Flag("label", "KEY=VALUE", "Label of the service", short="l", many=True),
+    Flag("network", "NETWORK", "Network to join: NAME, or name=NAME,alias=ALIAS", many=True),
     Flag("publish", "PORT", "Published port: [PUBLISHED:]TARGET[/PROTOCOL][,OPTION=VALUE...]", short="p", many=True),
     Flag("ulimit", "NAME=SOFT[:HARD]", "Resource limit of the task's processes", many=True),
 )
@@ -95,7 +96,7 @@ _REFUSED_SCALARS: Final = ["credential-spec", "hostname", "isolation", "max-conc
 _REFUSED_SWITCHES: Final = ("init", "no-resolve-image", "read-only", "tty", "with-registry-auth")
 _REFUSED_BOTH: Final = ("cap-add", "cap-drop")
 _REFUSED_LISTS: Final = (
-    *("config", "dns", "dns-option", "dns-search", "generic-resource", "host", "mount", "network"),
+    *("config", "dns", "dns-option", "dns-search", "generic-resource", "host", "mount"),
     *("placement-pref", "secret", "sysctl"),
 )
 

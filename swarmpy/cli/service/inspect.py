@@ -24,11 +24,13 @@ if TYPE_CHECKING:
 def inspect(session: Session, refs: Sequence[str], pretty: bool, format_: str) -> None:
     """Show services in detail."""
 
-    async def work(client: Client) -> list[ListedService]:
-        return [await client.services.get(ref) for ref in refs]
+    async def work(client: Client) -> tuple[list[ListedService], dict[str, str]]:
+        found = [await client.services.get(ref) for ref in refs]
+        joins = pretty and any(listed.service.spec.task.networks for listed in found)
+        return found, {n.id: n.name for n in await client.networks.list()} if joins else {}
 
-    found = session.run(work)
+    found, networks = session.run(work)
     if pretty:
-        session.echo("\n\n".join(pretty_service(listed, session.now()) for listed in found))
+        session.echo("\n\n".join(pretty_service(listed, session.now(), networks) for listed in found))
     else:
         show_objects(session, [service_document(listed.service) for listed in found], format_=format_)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from itertools import chain
+from types import MappingProxyType
+from typing import Final
 
 import msgspec
 
@@ -11,17 +13,27 @@ from swarmpy.cli.given import Given
 from swarmpy.model.endpoints import Transport
 from swarmpy.model.spec import PortSpec, ServiceSpec
 from swarmpy.notation.limits import merge_ulimits, parse_ulimit
+from swarmpy.notation.networks import merge_networks, name_of, named, parse_network
 from swarmpy.notation.pairs import merge_env, parse_env, parse_labels
 from swarmpy.notation.ports import parse_expose, parse_publish, parse_target
 
+NO_NAMES: Final[Mapping[str, str]] = MappingProxyType({})
+
 
 def apply_lists(
-    spec: ServiceSpec, given: Given, environ: Mapping[str, str], *, added: str = "", removed: str = ""
+    spec: ServiceSpec,
+    given: Given,
+    environ: Mapping[str, str],
+    *,
+    added: str = "",
+    removed: str = "",
+    networks: Mapping[str, str] = NO_NAMES,
 ) -> ServiceSpec:
     """Return `spec` with the flags' items added and removed.
 
     Args:
         added, removed: what the names of the flags end with: empty for create, `-add` and `-rm` for update.
+        networks: names of networks by id: flags name them as people do, stored specs by id.
     """
 
     def gone(name: str) -> tuple[str, ...]:
@@ -43,7 +55,16 @@ def apply_lists(
     return msgspec.structs.replace(
         spec,
         labels=_labels(spec.labels, given, f"label{added}", gone("label")),
-        task=msgspec.structs.replace(spec.task, container=container, placement=placement),
+        task=msgspec.structs.replace(
+            spec.task,
+            container=container,
+            placement=placement,
+            networks=merge_networks(
+                named(spec.task.networks, networks),
+                given.parse_items(f"network{added}", parse_network),
+                [name_of(ref, networks) for ref in gone("network")],
+            ),
+        ),
         endpoint=msgspec.structs.replace(spec.endpoint, ports=_ports(spec.endpoint.ports, given, added, removed)),
     )
 

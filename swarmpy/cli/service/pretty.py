@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
 
 from swarmpy import units
@@ -20,16 +20,17 @@ if TYPE_CHECKING:
 _WIDTH = 16
 
 
-def pretty_service(listed: ListedService, now: float) -> str:
+def pretty_service(listed: ListedService, now: float, networks: Mapping[str, str]) -> str:
     """Return the lines about a service.
 
     Args:
         now: wall seconds.
+        networks: names of networks by id.
     """
-    return "\n".join(_lines(listed, now))
+    return "\n".join(_lines(listed, now, networks))
 
 
-def _lines(listed: ListedService, now: float) -> Iterator[str]:
+def _lines(listed: ListedService, now: float, networks: Mapping[str, str]) -> Iterator[str]:
     service = listed.service
     spec = service.spec
     yield _line("ID", service.id)
@@ -45,6 +46,7 @@ def _lines(listed: ListedService, now: float) -> Iterator[str]:
     yield from _resources("Reservations", spec.task.reservations)
     yield from _resources("Limits", spec.task.limits)
     yield from _restart(spec.task.restart)
+    yield from _networks(service, networks)
     yield _line("Endpoint Mode", word(spec.endpoint.mode))
     if service.allocation_problem:
         yield _line("Problem", service.allocation_problem, 1)
@@ -53,6 +55,18 @@ def _lines(listed: ListedService, now: float) -> Iterator[str]:
     for port in service.endpoint.ports:
         published = f"{port.published} -> " if port.published else "through the name only: "
         yield f" {published}{port.target}/{protocol_word(port)}, {word(port.mode)}"
+
+
+def _networks(service: Service, names: Mapping[str, str]) -> Iterator[str]:
+    joined = service.spec.task.networks
+    if not joined:
+        return
+    yield _line("Networks", ", ".join(names.get(one.target, one.target) for one in joined))
+    for one in joined:
+        if one.aliases:
+            yield _line("Aliases", f"{', '.join(one.aliases)} on {names.get(one.target, one.target)}", 1)
+    for vip in service.endpoint.vips:
+        yield _line("Virtual IP", f"{vip.address} on {names.get(vip.network_id, vip.network_id)}", 1)
 
 
 def _line(name: str, value: object, indent: int = 0) -> str:

@@ -32,7 +32,10 @@ def update(session: Session, /, ref: str, **values: Any) -> None:
         service = (await client.services.get(ref)).service
         if rollback:
             return await client.services.rollback(service)
-        return await client.services.update(service, changed_spec(service.spec, given, session.environ))
+        networks = {}
+        if given.any("network-add", "network-rm"):
+            networks = {network.id: network.name for network in await client.networks.list()}
+        return await client.services.update(service, changed_spec(service.spec, given, session.environ, networks))
 
     send(
         session,

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from ipaddress import IPv4Network
 from typing import Final
 
 from swarmpy import units
 from swarmpy.errors import Problem
 from swarmpy.model.cluster import ClusterSpec
 from swarmpy.model.validate.checks import at_least, labels
+from swarmpy.model.validate.network import NARROWEST, WIDEST, check_subnet
 
 MIN_HEARTBEAT_S: Final = 0.1
 MAX_HEARTBEAT_S: Final = 600.0
@@ -42,3 +44,23 @@ def _problems(spec: ClusterSpec) -> Iterator[Problem]:
             f"{spec.remove_dead_managers_after_s:g}s is too short: give a minute (1m) or more, or 0 for never",
         )
     yield from at_least("keep_old_snapshots", spec.keep_old_snapshots, 0)
+    yield from _pools(spec)
+
+
+def _pools(spec: ClusterSpec) -> Iterator[Problem]:
+    pools: list[IPv4Network] = []
+    for number, text in enumerate(spec.default_addr_pools):
+        path = f"default_addr_pools[{number}]"
+        problems = list(check_subnet(path, text))
+        yield from problems
+        if problems:
+            continue
+        pool = IPv4Network(text)
+        overlapped = next((other for other in pools if other.overlaps(pool)), None)
+        if overlapped is not None:
+            yield Problem(path, f"{pool} overlaps {overlapped}: drop one")
+        elif pool.prefixlen > spec.default_addr_mask:
+            yield Problem(path, f"{pool} has no room for a subnet of /{spec.default_addr_mask}: give a larger pool")
+        pools.append(pool)
+    if not WIDEST <= spec.default_addr_mask <= NARROWEST:
+        yield Problem("default_addr_mask", f"{spec.default_addr_mask} is out of range: give {WIDEST} to {NARROWEST}")

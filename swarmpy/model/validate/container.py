@@ -13,6 +13,7 @@ from swarmpy.model.spec import ContainerSpec, PortSpec, Ulimit
 from swarmpy.model.states import Runtime
 from swarmpy.model.validate.checks import duration, labels, text, unsupported
 from swarmpy.model.validate.health import check_health
+from swarmpy.model.validate.isolation import check_isolation
 
 MAX_ENTRY_BYTES: Final = 131_071
 """The kernel's limit for one argument or one variable of the environment."""
@@ -21,7 +22,7 @@ ULIMITS: Final = (
     *("as", "core", "cpu", "data", "fsize", "memlock", "msgqueue", "nice", "nofile", "nproc", "ofile", "rss"),
     *("rtprio", "rttime", "sigpending", "stack"),
 )
-_NO_EFFECT_YET: Final = (
+_CONTAINERS_ONLY: Final = (
     ("hostname", "a host name of its own is"),
     ("tty", "a terminal is"),
     ("init", "an init process is"),
@@ -31,12 +32,11 @@ _NO_EFFECT_YET: Final = (
     ("dns_search", "DNS search domains are"),
     ("dns_options", "DNS options are"),
     ("mounts", "mounts are"),
-    ("secrets", "secrets are"),
-    ("configs", "configs are"),
     ("cap_add", "added capabilities are"),
     ("cap_drop", "dropped capabilities are"),
     ("sysctls", "sysctls are"),
 )
+_NO_EFFECT_YET: Final = (("secrets", "secrets are"), ("configs", "configs are"))
 _USER: Final = re.compile(r"(?:[a-zA-Z_][a-zA-Z0-9_.-]*\$?|\d{1,10})", re.ASCII)
 
 
@@ -55,8 +55,10 @@ def check_container(
     for field in ("healthcheck", "readiness"):
         check = getattr(container, field)
         if check is not None:
-            yield from check_health(f"{path}.{field}", check, ports)
-    for field, what in _NO_EFFECT_YET:
+            yield from check_health(f"{path}.{field}", check, ports, any_port=runtime is Runtime.CONTAINER)
+    if runtime is Runtime.CONTAINER:
+        yield from check_isolation(path, container)
+    for field, what in _NO_EFFECT_YET if runtime is Runtime.CONTAINER else (*_CONTAINERS_ONLY, *_NO_EFFECT_YET):
         if getattr(container, field):
             yield unsupported(f"{path}.{field}", what)
 

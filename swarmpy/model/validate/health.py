@@ -16,8 +16,10 @@ _HTTP: Final = re.compile(r":(\d{1,5})(?:/[!-~]*)?", re.ASCII)
 _TCP: Final = re.compile(r":(\d{1,5})", re.ASCII)
 
 
-def check_health(path: str, check: Healthcheck, ports: tuple[PortSpec, ...]) -> Iterator[Problem]:
-    """Check a test's form, that the port it asks for is one of `ports`, and its pace."""
+def check_health(
+    path: str, check: Healthcheck, ports: tuple[PortSpec, ...], *, any_port: bool = False
+) -> Iterator[Problem]:
+    """Check a test's form, that the port it asks for is one of `ports` (unless `any_port`), and its pace."""
     match check.test:
         case ("NONE",):
             return
@@ -28,9 +30,9 @@ def check_health(path: str, check: Healthcheck, ports: tuple[PortSpec, ...]) -> 
         case ("CMD-SHELL", line) if line.strip():
             pass
         case ("HTTP", address):
-            yield from _address(f"{path}.test", address, _HTTP, ":PORT/PATH", ports)
+            yield from _address(f"{path}.test", address, _HTTP, ":PORT/PATH", None if any_port else ports)
         case ("TCP", address):
-            yield from _address(f"{path}.test", address, _TCP, ":PORT", ports)
+            yield from _address(f"{path}.test", address, _TCP, ":PORT", None if any_port else ports)
         case _:
             yield Problem(f"{path}.test", f"{list(check.test)} is not understood: give {_FORMS}")
     for word in check.test:
@@ -43,11 +45,15 @@ def check_health(path: str, check: Healthcheck, ports: tuple[PortSpec, ...]) -> 
 
 
 def _address(
-    path: str, address: str, form: re.Pattern[str], shape: str, ports: tuple[PortSpec, ...]
+    path: str, address: str, form: re.Pattern[str], shape: str, ports: tuple[PortSpec, ...] | None
 ) -> Iterator[Problem]:
     match = form.fullmatch(address)
     if match is None:
         yield Problem(path, f"{address!r} is not of the form {shape}: name a target port of the service")
+        return
+    if ports is None:
+        if not 0 < int(match[1]) < 65536:
+            yield Problem(path, f"port {match[1]} is out of range: give 1 to 65535")
         return
     targets = sorted({port.target for port in ports if port.transport is Transport.TCP})
     if int(match[1]) not in targets:

@@ -1,4 +1,4 @@
-"""Names of services, nodes and configs."""
+"""Names of services, nodes, configs and networks."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from typing import Final
 
 from swarmpy.errors import Problem
+from swarmpy.model.network import INGRESS, PREDEFINED
 
 MAX_NAME: Final = 63
 MAX_CONFIG_NAME: Final = 64
@@ -43,6 +44,20 @@ def config_name(path: str, name: str) -> Iterator[Problem]:
             f"{name!r} is not a config name: use at most {MAX_CONFIG_NAME} letters, digits, -, _ and .,"
             " with a letter or digit at both ends",
         )
+
+
+def network_name(path: str, name: str) -> Iterator[Problem]:
+    """A network's name is none of those that every node has."""
+    if not name:
+        yield Problem(path, "is missing: give the network a name")
+    elif len(name) > MAX_NAME or _NODE.fullmatch(name) is None:
+        yield Problem(
+            path,
+            f"{name!r} is not a network name: use at most {MAX_NAME} letters, digits, -, _ and .,"
+            " with a letter or digit at both ends",
+        )
+    elif name.casefold() in (*PREDEFINED, INGRESS):
+        yield Problem(path, f"{name!r} is predefined on every node: choose another name")
 
 
 def node_name(path: str, name: str) -> Iterator[Problem]:

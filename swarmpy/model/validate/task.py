@@ -10,9 +10,9 @@ from swarmpy import units
 from swarmpy.errors import Problem, SwarmError
 from swarmpy.model import constraints
 from swarmpy.model.spec import LogDriver, Placement, PortSpec, Resources, RestartPolicy, TaskSpec
-from swarmpy.model.states import Runtime
 from swarmpy.model.validate.checks import MIN_MEMORY_BYTES, MIN_NANO_CPUS, at_least, duration, unsupported
 from swarmpy.model.validate.container import check_container
+from swarmpy.model.validate.network import check_networks
 
 _PLATFORM: Final = re.compile(r"[a-z0-9]+(?:/[a-z0-9_]+)?")
 _LOG_DRIVERS: Final = ("", "json-file", "local", "journald", "none")
@@ -23,16 +23,13 @@ _MIN_LOG_BYTES: Final = 32 * 1024
 
 def check_task(task: TaskSpec, ports: tuple[PortSpec, ...]) -> Iterator[Problem]:
     """Check a template; health checks may ask for the target ports among `ports`."""
-    if task.runtime is Runtime.CONTAINER:
-        yield Problem("task.runtime", "containers are not supported yet: use --process with a command of the node")
     yield from check_container("task.container", task.container, task.runtime, ports)
     yield from _amounts("task.limits", task.limits)
     yield from _amounts("task.reservations", task.reservations)
     yield from _reservations_within_limits(task)
     yield from _restart(task.restart)
     yield from _placement(task.placement)
-    if task.networks:
-        yield unsupported("task.networks", "networks are")
+    yield from check_networks(task.networks, ports)
     yield from _logs(task.log_driver)
     yield from at_least("task.force_update", task.force_update, 0)
 
@@ -99,7 +96,9 @@ def _logs(driver: LogDriver) -> Iterator[Problem]:
     for name, value in sorted(driver.options.items()):
         path = f"task.log_driver.options[{name!r}]"
         if name not in _LOG_OPTIONS:
-            yield Problem(path, f"is not an option of {driver.name or 'json-file'} logs: use {' or '.join(_LOG_OPTIONS)}")
+            yield Problem(
+                path, f"is not an option of {driver.name or 'json-file'} logs: use {' or '.join(_LOG_OPTIONS)}"
+            )
         elif name == "max-file" and not (value.isdecimal() and int(value) >= 1):
             yield Problem(path, f"{value!r} is not a number of files: give 1 or more")
         elif name == "max-size":

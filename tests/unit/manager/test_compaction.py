@@ -9,7 +9,6 @@ from contextlib import asynccontextmanager
 import msgspec
 
 from manager.compaction import CHECK_S, LONG_LOG_BYTES, Compaction
-from manager.heap import Heap
 from manager.raft.types import Commit, Role, SnapshotMark, Status
 from manager.store.store import Store
 from manager.store.tables import CLUSTERS, NODES
@@ -66,7 +65,7 @@ async def compaction() -> AsyncIterator[Bench]:
     async with running_store() as store, asyncio.TaskGroup() as group:
         await put(store, CLUSTERS, Cluster(id="c", spec=ClusterSpec(snapshot_interval=3)))
         bench = Bench(store, clock, log)
-        running = group.create_task(Compaction(store, log, clock, Heap(clock), lambda: bench.applied_bytes).run())
+        running = group.create_task(Compaction(store, log, clock, lambda: bench.applied_bytes).run())
         yield bench
         running.cancel()
 

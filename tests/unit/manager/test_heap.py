@@ -1,4 +1,4 @@
-"""What is set aside costs collections nothing, and is not forgotten either."""
+"""What is set aside costs collections nothing, and neither does the copy that a snapshot is made from."""
 
 from __future__ import annotations
 
@@ -8,8 +8,11 @@ from collections.abc import Iterator
 
 import pytest
 
-from manager.heap import WHOLE_SHARE, Heap
-from tests.support.clock import FakeClock
+from manager import heap
+from manager.store.snapshot import Snapshot
+from manager.store.state import State
+from manager.store.tables import TASKS
+from swarmpy.model.task import Task
 
 
 class Ring:
@@ -19,18 +22,6 @@ class Ring:
         self.itself = self
 
 
-class SlowClock(FakeClock):
-    """A clock by which each look at it takes `look_s`."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.look_s = self.later_s = 0.0
-
-    def monotonic(self) -> float:
-        self.later_s += self.look_s
-        return super().monotonic() + self.later_s
-
-
 @pytest.fixture(autouse=True)
 def thawed() -> Iterator[None]:
     yield
@@ -38,35 +29,25 @@ def thawed() -> Iterator[None]:
 
 
 def test_what_lives_is_not_looked_at_again() -> None:
-    before = gc.get_freeze_count()
     kept = [Ring() for _ in range(1000)]
-    with Heap(FakeClock()).set_aside():
-        kept += [Ring() for _ in range(1000)]
-    assert gc.get_freeze_count() >= before + 2000
-    assert len(kept) == 2000
+    before = gc.get_freeze_count()
+    heap.set_aside()
+    assert gc.get_freeze_count() >= before + 1000
+    assert len(kept) == 1000
 
 
-def test_what_died_since_is_found_at_the_next_look_at_the_whole() -> None:
-    clock = SlowClock()
-    heap = Heap(clock)
+def test_garbage_is_collected_and_not_set_aside() -> None:
     ring = Ring()
     gone = weakref.ref(ring)
-    clock.look_s = 0.01
-    heap.settle()
-    clock.look_s = 0.0
     del ring
-    heap.settle()
-    assert gone() is not None, "the last look at the whole was too lately"
-    clock.later_s += 0.01 / WHOLE_SHARE + 1
-    heap.settle()
+    heap.set_aside()
     assert gone() is None
 
 
-def test_garbage_that_came_since_is_collected_at_once() -> None:
-    heap = Heap(FakeClock())
-    heap.settle()
-    ring = Ring()
-    gone = weakref.ref(ring)
-    del ring
-    with heap.set_aside():
-        assert gone() is None
+def test_the_copy_of_a_table_is_nothing_that_the_collector_looks_at() -> None:
+    state = State()
+    state.rows(TASKS).load([Task(id=f"t{number}", service_id="s", spec_version=1, slot=1) for number in range(100)])
+    snapshot = Snapshot(state)
+    copy = state.rows(TASKS).copy()
+    assert snapshot.counts["tasks"] == len(copy) == 100
+    assert not gc.is_tracked(copy)

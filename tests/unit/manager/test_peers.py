@@ -44,7 +44,7 @@ def found() -> Founding:
         hostname="m1",
         advertise_addr="127.0.0.1:2377",
         listen_addr="127.0.0.1:2377",
-        data_addr="127.0.0.1",
+        node_addr="127.0.0.1",
     )
 
 

@@ -14,12 +14,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from swarmpy.api.v1 import types_pb2
-from swarmpy.model import cluster, endpoints, node, service, spec, states, task
+from swarmpy.model import cluster, endpoints, network, node, service, spec, states, task
 from swarmpy.model.base import Model
 from swarmpy.wire.convert import from_proto, to_proto
 
-MODULES = (cluster, endpoints, node, service, spec, task)
-LOCAL_ONLY = {"Model", "EndpointsUpdate", "Backend", "ServiceEndpoint"}
+MODULES = (cluster, endpoints, network, node, service, spec, task)
+LOCAL_ONLY = {"Model", "EndpointsUpdate", "Backend", "Neighbour", "ServiceEndpoint", "ServiceNetwork"}
 STRUCTS = [
     value
     for module in MODULES
@@ -91,7 +91,9 @@ def structs(kind: type[Model]) -> st.SearchStrategy[Model]:
 
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
 @given(st.data())
-@pytest.mark.parametrize("kind", [task.Task, task.TaskStatus, spec.ServiceSpec, node.Node, cluster.Cluster], ids=str)
+@pytest.mark.parametrize(
+    "kind", [task.Task, task.TaskStatus, spec.ServiceSpec, node.Node, cluster.Cluster, network.Network], ids=str
+)
 def test_nothing_is_lost_on_the_way(kind: type[Model], data: st.DataObject) -> None:
     struct = data.draw(structs(kind))
     message = to_proto(struct)

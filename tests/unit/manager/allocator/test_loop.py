@@ -12,7 +12,7 @@ from swarmpy.model.service import Service
 from swarmpy.model.spec import EndpointSpec, PortSpec, ServiceSpec
 from swarmpy.model.states import TaskState
 from swarmpy.model.task import Task
-from tests.support.clock import settle
+from tests.support.clock import FakeClock, settle
 from tests.support.cluster import leading
 from tests.support.store import put, running_store
 
@@ -55,7 +55,7 @@ async def ask(store: Store, service_id: str, *ports: int) -> None:
 
 
 async def test_services_and_their_tasks_go_on_whichever_comes_first() -> None:
-    async with running_store() as store, leading(Allocator(store)):
+    async with running_store() as store, leading(Allocator(store, FakeClock())):
         await put(store, TASKS, new_task("early", "a"))
         await settle()
         assert task(store, "early").state is TaskState.NEW
@@ -68,7 +68,7 @@ async def test_services_and_their_tasks_go_on_whichever_comes_first() -> None:
 
 
 async def test_a_port_that_another_one_has_is_waited_for() -> None:
-    async with running_store() as store, leading(Allocator(store)):
+    async with running_store() as store, leading(Allocator(store, FakeClock())):
         await put(store, SERVICES, web("a", 8080), web("b", 8080))
         await put(store, TASKS, new_task("t", "b"))
         await settle()
@@ -85,7 +85,7 @@ async def test_a_port_that_another_one_has_is_waited_for() -> None:
 
 
 async def test_what_a_removed_service_had_is_given_to_who_waits() -> None:
-    async with running_store() as store, leading(Allocator(store)):
+    async with running_store() as store, leading(Allocator(store, FakeClock())):
         await put(store, SERVICES, web("a", 8080), web("b", 8080))
         await settle()
         await store.update(lambda tx: tx.delete(SERVICES, "a"))
@@ -95,12 +95,12 @@ async def test_what_a_removed_service_had_is_given_to_who_waits() -> None:
 
 async def test_a_new_leader_gives_nothing_twice() -> None:
     async with running_store() as store:
-        async with leading(Allocator(store)):
+        async with leading(Allocator(store, FakeClock())):
             await put(store, SERVICES, web("a", 0), web("b", 0))
             await settle()
         await put(store, SERVICES, web("c", 0))
         await put(store, TASKS, *(new_task(f"t{i:03}", "c") for i in range(450)))
-        async with leading(Allocator(store)):
+        async with leading(Allocator(store, FakeClock())):
             await settle()
             assert len({service(store, s).endpoint.vip_index for s in "abc"}) == 3
             assert len({p for s in "abc" for p in published(store, s)}) == 3

@@ -60,7 +60,17 @@ async def test_nodes_are_changed_by_the_user_and_removed_when_they_are_down() ->
 
         drained = await change(worker.version, NodeSpec(availability=Availability.DRAIN))
         assert drained.spec.availability is Availability.DRAIN
-        assert (await refused(change(worker.version, NodeSpec()))).code is Code.OUT_OF_SEQUENCE
+        error = await refused(change(worker.version, NodeSpec()))
+        assert (error.code, error.message) == (
+            Code.OUT_OF_SEQUENCE,
+            f"update out of sequence: node host was changed meanwhile (version {worker.version} is older than "
+            f"{drained.version}): read it again and repeat the change",
+        )
+        assert (await refused(change(0, NodeSpec()))).code is Code.OUT_OF_SEQUENCE
+        (connected,) = await put(a.store, NODES, msgspec.structs.replace(drained, state=NodeState.READY, addr="::1"))
+        active = await change(drained.version, NodeSpec())
+        assert (active.spec, active.addr) == (NodeSpec(), "::1"), "what others write is kept, and is no conflict"
+        assert drained.version < connected.version < active.version == active.spec_revision
         error = await refused(remove("host"))
         assert (error.code, "is not down" in error.message) == (Code.FAILED_PRECONDITION, True)
         assert (await refused(remove("m", force=True))).code is Code.FAILED_PRECONDITION

@@ -8,13 +8,15 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from manager.store.tables import NODES, SERVICE_VERSIONS, TASKS
+from manager.store.tables import NETWORKS, NODES, SERVICE_VERSIONS, TASKS
 from manager.store.transaction import Transaction
 from swarmpy.api.v1 import dispatcher_pb2 as pb
 from swarmpy.errors import Code
 from swarmpy.model.endpoints import DECODER
+from swarmpy.model.network import Network, NetworkAddress, NetworkRow, NetworkSpec, network_row
 from swarmpy.model.states import NodeState, TaskState
 from swarmpy.model.task import Task
+from swarmpy.wire.convert import from_proto
 from tests.support.clock import settle
 from tests.support.cluster import leading
 from tests.support.dispatching import ScriptedWorker, dispatching, report
@@ -60,6 +62,37 @@ async def test_changes_follow_each_version_once_and_removals_last(tmp_path: Path
         batch = await worker.next("assignments")
         assert sorted(batch.removed_tasks) == ["t1", "t2"]
         assert list(batch.removed_versions) == ["s.1"]
+
+
+async def test_networks_are_told_before_the_first_task_on_them(tmp_path: Path) -> None:
+    async with dispatching(tmp_path) as desk, desk.worker() as worker:
+        assert not (await worker.next("assignments")).networks
+        spec = NetworkSpec(name="front", internal=True, options={"mtu": "1400"})
+        network = Network(id="front1", spec=spec, subnet="10.0.0.0/24", gateway="10.0.0.1", vni=4097)
+        await put(desk.store, NETWORKS, network)
+        for slot in (2, 3):
+            address = NetworkAddress(network_id="front1", address=f"10.0.0.{slot}")
+            task = Task(
+                id=f"t{slot}",
+                service_id="s",
+                spec_version=1,
+                slot=slot,
+                node_id="n1",
+                state=TaskState.ASSIGNED,
+                networks=(address,),
+            )
+            await put(desk.store, TASKS, task)
+            batch = await worker.next("assignments")
+            assert [(a.network_id, a.address) for a in batch.tasks[0].networks] == [("front1", f"10.0.0.{slot}")]
+            if slot == 2:
+                (row,) = batch.networks
+                assert from_proto(row, NetworkRow) == network_row(network)
+                assert (row.mtu, row.internal, row.local, row.vni) == (1400, True, False, 4097)
+            else:
+                assert not batch.networks, "each is told once"
+        await desk.store.update(lambda tx: tx.delete(NETWORKS, "front1"))
+        batch = await worker.next("assignments")
+        assert (list(batch.removed_networks), list(batch.tasks)) == (["front1"], [])
 
 
 async def test_a_status_is_acknowledged_when_it_is_committed_and_not_before(tmp_path: Path) -> None:

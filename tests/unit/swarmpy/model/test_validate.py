@@ -17,6 +17,7 @@ from swarmpy.model.spec import (
     Healthcheck,
     LogDriver,
     Mount,
+    NetworkAttachment,
     Placement,
     PortSpec,
     Resources,
@@ -92,7 +93,10 @@ def test_every_problem_is_said_at_once() -> None:
     found = problems(
         ServiceSpec(
             name="tasks",
-            task=TaskSpec(container=ContainerSpec(env=("A=1", "B=2", "C"), tty=True), networks=("n",)),
+            task=TaskSpec(
+                container=ContainerSpec(env=("A=1", "B=2", "C"), hostname="a b", tty=True),
+                networks=(NetworkAttachment(""),),
+            ),
             mode=ServiceMode(replicas=-1),
             update=UpdateConfig(max_failure_ratio=2.0),
             endpoint=EndpointSpec(ports=(PortSpec(target=0),)),
@@ -100,16 +104,15 @@ def test_every_problem_is_said_at_once() -> None:
     )
     assert list(found) == [
         "name",
-        "task.runtime",
         "task.container.image",
         "task.container.env[2]",
-        "task.container.tty",
-        "task.networks",
+        "task.container.hostname",
+        "task.networks[0]",
         "mode.replicas",
         "update.max_failure_ratio",
         "endpoint.ports[0].target",
     ]
-    assert "--process" in found["task.runtime"]
+    assert "image to run" in found["task.container.image"]
 
 
 @pytest.mark.parametrize("name", ["", "a" * 64, "-a", "a-", "a.b", "a b", "TASKS", "42", "ä", "a" * 60 + "!", "a\n"])
@@ -154,7 +157,6 @@ def test_names_that_are_accepted(name: str) -> None:
         (task(placement=Placement(preferences=("spread=x",))), "task.placement.preferences", "not supported yet"),
         (task(placement=Placement(max_replicas=-1)), "task.placement.max_replicas", "0 or more"),
         (task(placement=Placement(platforms=("Linux",))), "task.placement.platforms[0]", "os/arch"),
-        (task(networks=("n",)), "task.networks", "not supported yet"),
         (task(log_driver=LogDriver(name="syslog")), "task.log_driver.name", "not supported yet"),
         (task(log_driver=LogDriver(options={"max-file": "0"})), "task.log_driver.options['max-file']", "1 or more"),
         (task(log_driver=LogDriver(options={"max-size": "1k"})), "task.log_driver.options['max-size']", "from 32k"),

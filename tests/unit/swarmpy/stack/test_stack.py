@@ -79,7 +79,7 @@ services:
 
 
 def services(text: str, *, stack: str = "shop", directory: Path = Path()) -> list[StackService]:
-    return convert(parse(text, "c.yaml"), stack, directory=directory, environ={"FROM_OUTSIDE": "yes"})
+    return convert(parse(text, "c.yaml"), stack, directory=directory, environ={"FROM_OUTSIDE": "yes"}).services
 
 
 def faults(text: str) -> str:
