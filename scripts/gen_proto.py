@@ -1,4 +1,4 @@
-"""Generate `swarmpy/api/v1/` from `proto/`; with --check, say what differs and exit 1.
+"""Generate the Python of every package below `proto/`; with --check, say what differs and exit 1.
 
 The path below `proto/` mirrors the package, so that the generated imports are right as they are.
 """
@@ -14,7 +14,11 @@ from grpc_tools import protoc
 
 ROOT = Path(__file__).resolve().parent.parent
 PROTO = ROOT / "proto"
-PACKAGE = Path("swarmpy/api/v1")
+
+
+def packages() -> list[Path]:
+    """Return the folders that hold `.proto` files, relative to `proto/` and to the tree alike."""
+    return sorted({path.parent.relative_to(PROTO) for path in PROTO.rglob("*.proto")})
 
 
 def generate(out: Path) -> None:
@@ -23,8 +27,9 @@ def generate(out: Path) -> None:
     Raises:
         SystemExit: protoc refused a file; its words are on standard error.
     """
-    sources = sorted(str(p) for p in (PROTO / PACKAGE).glob("*.proto"))
-    args = ["protoc", f"-I{PROTO}", f"--python_out={out}", f"--grpc_python_out={out}"]
+    sources = sorted(str(p) for p in PROTO.rglob("*.proto"))
+    well_known = Path(protoc.__file__).parent / "_proto"  # google.protobuf
+    args = ["protoc", f"-I{PROTO}", f"-I{well_known}", f"--python_out={out}", f"--grpc_python_out={out}"]
     plugins = Path(sys.executable).parent
     args += [f"--plugin={name}={plugins / name}" for name in ("protoc-gen-mypy", "protoc-gen-mypy_grpc")]
     args += [f"--mypy_out=quiet:{out}", f"--mypy_grpc_out=quiet:{out}"]
@@ -34,10 +39,13 @@ def generate(out: Path) -> None:
 
 def differences(fresh: Path) -> list[str]:
     """Return the generated files that are missing, stale or extra in the tree."""
-    new = {p.name for p in (fresh / PACKAGE).iterdir()}
-    old = {p.name for p in (ROOT / PACKAGE).iterdir() if "_pb2" in p.name}
-    stale = [n for n in sorted(new & old) if not filecmp.cmp(fresh / PACKAGE / n, ROOT / PACKAGE / n, shallow=False)]
-    return stale + sorted(new ^ old)
+    wrong = []
+    for package in packages():
+        new = {p.name for p in (fresh / package).iterdir()}
+        old = {p.name for p in (ROOT / package).iterdir() if "_pb2" in p.name}
+        same = {n for n in new & old if filecmp.cmp(fresh / package / n, ROOT / package / n, shallow=False)}
+        wrong += [str(package / name) for name in sorted((new | old) - same)]
+    return wrong
 
 
 def main() -> None:

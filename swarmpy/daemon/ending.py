@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from swarmpy.daemon.child import Child
+    from swarmpy.daemon.containers import ContainerEnd
     from swarmpy.daemon.loop import Loop
 
 TASKHOST_SOCKET = "taskhost.sock"
@@ -27,13 +28,21 @@ class TaskEnd:
     """Runs once: `begin`, and later `done` is called.
 
     A task host that has died is started first: only it knows the tasks. It gets the word, ends the tasks and
-    then itself. Whatever has slipped out of its task's process group and become a child of ours is killed, and the
-    tasks' cgroups are removed.
+    then itself; the containers end beside them. Whatever has slipped out of its task's process group and become a child
+    of ours is killed, and the tasks' cgroups are removed.
     """
 
-    def __init__(self, loop: Loop, taskhost: Child, run_path: Callable[[str], str], done: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        loop: Loop,
+        taskhost: Child,
+        containers: ContainerEnd,
+        run_path: Callable[[str], str],
+        done: Callable[[], None],
+    ) -> None:
         self._loop = loop
         self._taskhost = taskhost
+        self._containers = containers
         self._path = run_path(TASKHOST_SOCKET)
         self._cgroups = run_path(cgroups.RECORD)
         self._done = done
@@ -44,13 +53,17 @@ class TaskEnd:
         self._sweeps = 0
 
     def begin(self) -> None:
-        """Start telling the task host."""
+        """Start telling the task host, and ending the containers."""
+        self._containers.begin()
         self._taskhost.want()
         self._step()
 
     def _step(self) -> None:
         if self._over and not self._taskhost.alive:
-            self._sweep()
+            if self._containers.over:
+                self._sweep()
+            else:
+                self._loop.later(_STEP_S, self._step)
             return
         if self._told_pid and self._taskhost.pid != self._told_pid:
             if self._taskhost.last_status == 0:

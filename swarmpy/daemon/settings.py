@@ -15,27 +15,54 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
 TASKHOST = "taskhost"
+CONTAINERD = "containerd"
 DATAPLANE = "dataplane"
 WORKER = "worker"
 MANAGER = "manager"
-PROCESSES = (TASKHOST, DATAPLANE, WORKER, MANAGER)  # in the order in which they start
+PROCESSES = (TASKHOST, CONTAINERD, DATAPLANE, WORKER, MANAGER)  # in the order in which they start
+CONTAINER_END = "containerend"  # runs once, when the node ends with its tasks
 
 Commands = dict[str, list[str]]
 
 
 class Settings:
-    """`addr` and `data_addr` may be empty: the node then keeps those it had, or takes the primary address."""
+    """`addr` and `data_addr` may be empty: the node then keeps those it had, or takes the primary address.
 
-    __slots__ = ("addr", "data_addr", "processes", "state_dir", "stop_tasks")
+    `containerd` is a socket or "off", `storage_driver` a name, and `storage_options` the driver's own as a JSON object;
+    empty leaves each to what is found.
+    """
+
+    __slots__ = (
+        "addr",
+        "containerd",
+        "data_addr",
+        "processes",
+        "state_dir",
+        "stop_tasks",
+        "storage_driver",
+        "storage_options",
+    )
 
     def __init__(
-        self, state_dir: str, *, addr: str = "", data_addr: str = "", stop_tasks: bool = False, processes: str = ""
+        self,
+        state_dir: str,
+        *,
+        addr: str = "",
+        data_addr: str = "",
+        stop_tasks: bool = False,
+        processes: str = "",
+        containerd: str = "",
+        storage_driver: str = "",
+        storage_options: str = "",
     ) -> None:
         self.state_dir = state_dir
         self.addr = addr
         self.data_addr = data_addr
         self.stop_tasks = stop_tasks
         self.processes = processes
+        self.containerd = containerd
+        self.storage_driver = storage_driver
+        self.storage_options = storage_options
 
     def to_argv(self) -> list[str]:
         """Return the settings as arguments that `from_argv` reads back."""
@@ -51,6 +78,9 @@ def from_argv(argv: Sequence[str]) -> Settings:
         data_addr=values.get("data-addr", ""),
         stop_tasks="stop-tasks" in values,
         processes=values.get("processes", ""),
+        containerd=values.get("containerd", ""),
+        storage_driver=values.get("storage-driver", ""),
+        storage_options=values.get("storage-options", ""),
     )
 
 
@@ -60,7 +90,7 @@ def package_root() -> str:
 
 
 def commands(processes: str) -> Commands:
-    """Return the command line of each child, without the options that all of them get.
+    """Return the command line of each child but containerd, without the options that all of them get.
 
     Args:
         processes: a JSON file of name to command line that replaces some of them, for tests; "" for none.
@@ -74,6 +104,7 @@ def commands(processes: str) -> Commands:
         DATAPLANE: [python, "-P", "-m", "worker.dataplane"],
         WORKER: [python, "-P", "-m", "worker"],
         MANAGER: [python, "-P", "-m", "manager"],
+        CONTAINER_END: [python, "-P", "-m", "worker.containerd.ending"],
     }
     if processes:
         try:
@@ -81,8 +112,8 @@ def commands(processes: str) -> Commands:
                 replaced = json.load(file)
         except (OSError, ValueError) as error:
             raise Unusable(f"--processes {processes}: cannot be read: {error}") from error
-        if not isinstance(replaced, dict) or not set(replaced) <= set(PROCESSES):
-            raise Unusable(f"--processes {processes}: is not an object of {', '.join(PROCESSES)}")
+        if not isinstance(replaced, dict) or not set(replaced) <= set(table):
+            raise Unusable(f"--processes {processes}: is not an object of {', '.join(table)}")
         table.update(replaced)
     return table
 

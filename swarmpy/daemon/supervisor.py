@@ -6,16 +6,25 @@ import os
 import signal
 import time
 
-from swarmpy.daemon import proc
+from swarmpy.daemon import containerd, proc
 from swarmpy.daemon.address import check_address, primary_address
 from swarmpy.daemon.child import STOPPED, Child
+from swarmpy.daemon.containers import ContainerEnd
 from swarmpy.daemon.ending import TaskEnd
 from swarmpy.daemon.lines import Connection, LineServer, say
 from swarmpy.daemon.loop import Loop
 from swarmpy.daemon.notify import notify
 from swarmpy.daemon.orphans import Orphans
 from swarmpy.daemon.request import Refused, Request
-from swarmpy.daemon.settings import MANAGER, PROCESSES, TASKHOST, child_environment, commands
+from swarmpy.daemon.settings import (
+    CONTAINER_END,
+    CONTAINERD,
+    MANAGER,
+    PROCESSES,
+    TASKHOST,
+    child_environment,
+    commands,
+)
 from swarmpy.daemon.sockets import BoundSockets
 from swarmpy.daemon.spawn import Spawner
 from swarmpy.daemon.state import VERSION, StateDirectory, open_state
@@ -27,6 +36,7 @@ if TYPE_CHECKING:
     from swarmpy.daemon.settings import Commands, Settings
 
 SOCKET = "supervisor.sock"
+STAYING = (TASKHOST, CONTAINERD)  # go on without us, as the tasks do whose keepers they are
 
 
 def supervise(settings: Settings) -> None:
@@ -41,7 +51,10 @@ def supervise(settings: Settings) -> None:
     loop = Loop()
     try:
         prepare_node(state, settings)
-        supervisor = Supervisor(loop, spawner, state, table, stop_tasks=settings.stop_tasks)
+        runtime = containerd.prepare(settings, state.path, state.run, os.environ)
+        if runtime.missing:
+            say(f"swarmpyd: no containers: {runtime.missing}")
+        supervisor = Supervisor(loop, spawner, state, table, runtime, stop_tasks=settings.stop_tasks)
         supervisor.start()
         notify("READY=1")
         loop.run()
@@ -84,6 +97,7 @@ class Supervisor:
         spawner: Spawner,
         state: StateDirectory,
         table: Commands,
+        runtime: containerd.Runtime,
         *,
         stop_tasks: bool,
         wall: Callable[[], float] = time.time,
@@ -100,19 +114,26 @@ class Supervisor:
         node = state.node
         options = ["--state-dir", state.path, "--addr", str(node["addr"]), "--data-addr", str(node["data_addr"])]
         environment = child_environment(os.environ)
-        self._children = {
+        self._runtime = runtime
+        arguments = {name: [*argv, *options] for name, argv in table.items()}
+        environments = dict.fromkeys(table, environment)
+        arguments[CONTAINERD] = runtime.argv
+        environments[CONTAINERD] = {**environment, "PATH": runtime.path}
+        every = {
             name: Child(
                 name,
-                [*table[name], *options],
-                environment,
+                arguments[name],
+                environments[name],
                 loop=loop,
                 spawner=spawner,
                 run_path=state.run,
                 wall=wall,
                 on_gone=self._child_gone,
             )
-            for name in PROCESSES
+            for name in (*PROCESSES, CONTAINER_END)
         }
+        self._container_end = every.pop(CONTAINER_END)
+        self._children = every
         for signum in (signal.SIGTERM, signal.SIGINT):
             loop.on_signal(signum, lambda: self._stop(tasks=self._stop_tasks))
         loop.on_signal(signal.SIGCHLD, self._reap)
@@ -120,12 +141,17 @@ class Supervisor:
     def start(self) -> None:
         """Adopt what an earlier supervisor left running, and start the rest."""
         for name, child in self._children.items():
-            wanted = name != MANAGER or self._state.node["manager"] is True
+            wanted = self._is_wanted(name)
             adopted = child.adopt(any_command=name == TASKHOST)
             if not wanted:
                 child.unwant()
             elif not adopted:
                 child.want()
+
+    def _is_wanted(self, name: str) -> bool:
+        if name == CONTAINERD:
+            return bool(self._runtime.argv)
+        return name != MANAGER or self._state.node["manager"] is True
 
     def close(self) -> None:
         """Give back the sockets."""
@@ -187,8 +213,9 @@ class Supervisor:
         child = self._children.get(name)
         if child is None:
             raise Refused("not_found", f"there is no process {name!r}; there are {', '.join(self._children)}")
-        if name == MANAGER and self._state.node["manager"] is not True:
-            raise Refused("failed", "this node is not a manager, so its manager process cannot be restarted")
+        if not self._is_wanted(name):
+            why = "is not a manager" if name == MANAGER else "has no containerd of its own"
+            raise Refused("failed", f"this node {why}, so its {name} process cannot be restarted")
         child.restart()
 
     def _refuse_when_stopping(self) -> None:
@@ -197,7 +224,8 @@ class Supervisor:
 
     def _reap(self) -> None:
         """Reap every child that has exited: ours, and orphans whose exits a task host may ask for."""
-        ours = {child.pid: child for child in self._children.values() if child.alive}
+        children = (*self._children.values(), self._container_end)
+        ours = {child.pid: child for child in children if child.alive}
         while True:
             try:
                 info = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
@@ -215,7 +243,7 @@ class Supervisor:
                 self._orphans.add(info.si_pid, stat.start_time, proc.wait_status(info), self._wall())
 
     def _stop(self, *, tasks: bool) -> None:
-        """Stop all but the task host, then the tasks if they are to stop, then this process."""
+        """Stop all but the keepers of tasks, then the tasks with those if they are to stop, then this process."""
         if self._stopping:
             return
         self._stopping = True
@@ -223,19 +251,23 @@ class Supervisor:
         notify("STOPPING=1")
         say("swarmpyd: stopping" + (" with all tasks" if tasks else "; the tasks go on"))
         for name, child in self._children.items():
-            if name != TASKHOST:
+            if name not in STAYING:
                 child.unwant()
         self._child_gone()
 
     def _child_gone(self) -> None:
         if not self._stopping or self._task_end:
             return
-        if any(child.state != STOPPED for name, child in self._children.items() if name != TASKHOST):
+        if any(child.state != STOPPED for name, child in self._children.items() if name not in STAYING):
             return
         if self._stop_tasks:
-            self._task_end = TaskEnd(self._loop, self._children[TASKHOST], self._state.run, self._loop.stop)
+            containers = ContainerEnd(
+                self._loop, self._children[CONTAINERD], self._container_end, self._state.run, self._runtime
+            )
+            self._task_end = TaskEnd(self._loop, self._children[TASKHOST], containers, self._state.run, self._loop.stop)
             self._task_end.begin()
         else:
-            # Back-off must not start another task host while this process ends.
-            self._children[TASKHOST].let_end()
+            # Back-off must not start another one while this process ends.
+            for name in STAYING:
+                self._children[name].let_end()
             self._loop.stop()

@@ -13,7 +13,15 @@ from swarmpy.daemon.child import BACKOFF_FIRST_S, BACKOFF_MOST_S, CALM_S, next_d
 from swarmpy.daemon.main import default_state_dir, parse
 from swarmpy.daemon.orphans import MOST, Orphans
 from swarmpy.daemon.proc import Stat, say_status
-from swarmpy.daemon.settings import PROCESSES, Settings, child_environment, commands, from_argv
+from swarmpy.daemon.settings import (
+    CONTAINER_END,
+    CONTAINERD,
+    PROCESSES,
+    Settings,
+    child_environment,
+    commands,
+    from_argv,
+)
 from swarmpy.daemon.state import Unusable, open_state, write_atomically, write_in_place
 
 
@@ -102,7 +110,7 @@ def test_the_command_line() -> None:
 
 def test_the_table_of_commands(tmp_path: Path) -> None:
     table = commands("")
-    assert set(table) == set(PROCESSES)
+    assert set(table) == {*PROCESSES, CONTAINER_END} - {CONTAINERD}
     assert Path(table["taskhost"][-1]).is_file()
     replaced = tmp_path / "table.json"
     replaced.write_text(json.dumps({"worker": ["w"]}))
