@@ -30,11 +30,11 @@ DOCKER_CONFIG: Final = "application/vnd.docker.container.image.v1+json"
 DOCKER_LAYER: Final = "application/vnd.docker.image.rootfs.diff.tar.gzip"
 SUFFIX: Final = {"none": "", "gzip": "+gzip", "zstd": "+zstd"}
 BUSYBOX: Final = Path("/bin/busybox")
-APPLETS: Final = (
-    "sh ls cat echo env id true false sleep mkdir rm rmdir mv cp ln chmod chown touch head tail grep sed wc sort date ps "
-    "kill mount umount hostname ip ping nc wget httpd nslookup vi top dd df du stat find xargs test yes seq tr cut awk "
-    "md5sum sha256sum nproc free uname whoami pwd stty tty mkfifo nohup setsid sync"
-).split()
+APPLETS: Final = """
+    sh ls cat echo env id true false sleep mkdir rm rmdir mv cp ln chmod chown touch head tail grep sed wc sort date ps
+    kill mount umount hostname ip ping nc wget httpd nslookup vi top dd df du stat find xargs test yes seq tr cut awk
+    md5sum sha256sum nproc free uname whoami pwd stty tty mkfifo nohup setsid sync
+"""
 
 Descriptor = dict[str, Any]
 
@@ -167,7 +167,7 @@ def busybox_entries() -> list[Entry]:
         *(directory(name) for name in ("bin", "etc", "root", "home", "home/www", "var", "proc", "sys", "dev")),
         directory("tmp", 0o1777),
         Entry("bin/busybox", BUSYBOX.read_bytes(), 0o755),
-        *(symlink(f"bin/{applet}", "busybox") for applet in APPLETS),
+        *(symlink(f"bin/{applet}", "busybox") for applet in APPLETS.split()),
         Entry("etc/passwd", passwd),
         Entry("etc/group", group),
     ]
@@ -184,7 +184,10 @@ def busybox_image(
     platform: str = "linux/amd64",
     **config: Any,
 ) -> Built:
-    """Return an image of busybox, and of `files` in a second layer. `config`: more of the OCI config (User=.., Healthcheck=..)."""
+    """Return an image of busybox, and of `files` in a second layer.
+
+    `config`: more of the OCI config (`User=..`, `Healthcheck=..`).
+    """
     builder = ImageBuilder(docker=docker).layer(busybox_entries())
     if files:
         builder.layer(files)
