@@ -1,0 +1,10 @@
+from __future__ import annotations
+
+import pytest
+
+from tests.support.netfilter import FakeNetfilter
+
+
+@pytest.fixture
+def kernel() -> FakeNetfilter:
+    return FakeNetfilter()
