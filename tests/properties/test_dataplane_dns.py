@@ -9,6 +9,8 @@ from hypothesis import strategies as st
 from swarmpy.model.endpoints import EndpointsUpdate
 from tests.support.dataplane import port, service, task
 from worker.dataplane.dns.answers import TCP_BYTES, UDP_BYTES, Responder
+from worker.dataplane.dns.view import NodeView
+from worker.dataplane.dns.wire import Query
 from worker.dataplane.dns.zone import Zone
 from worker.dataplane.endpoints import EndpointTable
 
@@ -47,7 +49,7 @@ def world(*tasks_at: str) -> tuple[EndpointTable, Zone]:
 
 
 def responder(zone: Zone, *, tcp: bool = False, local: bool = True) -> Responder:
-    return Responder(zone, local=local, max_bytes=TCP_BYTES if tcp else UDP_BYTES, cache_bytes=1 << 20)
+    return Responder(NodeView(zone, local=local), max_bytes=TCP_BYTES if tcp else UDP_BYTES, cache_bytes=1 << 20)
 
 
 @st.composite
@@ -108,9 +110,9 @@ def test_a_kept_answer_is_what_a_new_responder_says(packets: list[bytes], local:
         assert reading(first) == reading(again) == reading(fresh)
 
 
-def reading(answer: bytes | None) -> tuple[object, ...]:
+def reading(answer: bytes | Query | None) -> tuple[object, ...]:
     """Return what a resolver understands: all but the order of records."""
-    assert answer is not None
+    assert isinstance(answer, bytes)
     parsed = dnslib.DNSRecord.parse(answer)
     sections = (parsed.rr, parsed.auth, parsed.ar)
     return parsed.header.bitmap, str(parsed.questions), *(sorted(map(repr, section)) for section in sections)

@@ -18,6 +18,7 @@ from worker.dataplane.protocol import (
     Hello,
     PortCleared,
     PortProblem,
+    TaskServed,
     ToDataPlane,
     ToWorker,
     encode,
@@ -112,6 +113,8 @@ class DataPlaneClient:
                     if isinstance(message, Counters):
                         self._answer(message)
                         continue
+                    if isinstance(message, TaskServed):
+                        continue  # said to who tells of tasks (`worker.dataplane.names`)
                     if isinstance(message, Hello):
                         self.hello = message
                     yield message

@@ -25,6 +25,10 @@ from worker.dataplane.protocol import (
     GetCounters,
     Hello,
     PortProblem,
+    TaskGone,
+    TaskNamespace,
+    Tasks,
+    TaskServed,
     ToDataPlane,
     ToWorker,
     data_plane_decoder,
@@ -50,14 +54,21 @@ class Served(Protocol):
 
     def counters(self) -> Counters: ...
 
+    def name(self, message: TaskNamespace | Tasks | TaskGone) -> None: ...
+
 
 class ControlServer:
-    """Accepts workers on a UNIX socket; the last one to say who it is replaces the one before."""
+    """Accepts workers on a UNIX socket; the last one to say who it is replaces the one before.
+
+    So does the last one to tell of tasks' namespaces, for which a worker has a connection of its own: those there
+    are outside of a cluster, too.
+    """
 
     def __init__(self) -> None:
         self._server: asyncio.Server | None = None
         self._open: set[_Connection] = set()
         self._current: _Connection | None = None
+        self._naming: _Connection | None = None
         self._served: Served | None = None
 
     async def start(self, path: Path, served: Served) -> None:
@@ -68,7 +79,10 @@ class ControlServer:
 
     def tell(self, message: ToWorker) -> None:
         """Send a message to the worker, if there is one; what it cannot take now it hears later."""
-        if self._current is not None:
+        if isinstance(message, TaskServed):
+            if self._naming is not None:
+                self._naming.answer(message)
+        elif self._current is not None:
             self._current.tell(message)
 
     def busy_changed(self) -> None:
@@ -78,7 +92,7 @@ class ControlServer:
 
     def _accept(self) -> _Connection:
         assert self._served is not None, "start() comes first"
-        connection = _Connection(self._served, self._arrived, self._lost)
+        connection = _Connection(self._served, self._arrived, self._names, self._lost)
         self._open.add(connection)
         return connection
 
@@ -88,10 +102,17 @@ class ControlServer:
             self._current.close()
         self._current = connection
 
+    def _names(self, connection: _Connection) -> None:
+        if self._naming is not None and self._naming is not connection:
+            self._naming.close()
+        self._naming = connection
+
     def _lost(self, connection: _Connection) -> None:
         self._open.discard(connection)
         if self._current is connection:
             self._current = None
+        if self._naming is connection:
+            self._naming = None
 
     async def close(self) -> None:
         """Stop accepting and end every connection."""
@@ -107,10 +128,12 @@ class _Connection(asyncio.Protocol):
         self,
         served: Served,
         arrived: Callable[[_Connection], None],
+        names: Callable[[_Connection], None],
         lost: Callable[[_Connection], None],
     ) -> None:
         self._served = served
         self._arrived = arrived
+        self._names = names
         self._lost = lost
         self._decoder = data_plane_decoder()
         self._configured = False
@@ -139,6 +162,10 @@ class _Connection(asyncio.Protocol):
             self._configured = True
             self._say_all()
             return
+        if isinstance(message, TaskNamespace | Tasks | TaskGone):
+            self._names(self)
+            self._served.name(message)
+            return
         if not self._configured:
             raise SwarmError(
                 Code.FAILED_PRECONDITION, "a worker's first message must be Configure; this one sent another"
@@ -152,6 +179,11 @@ class _Connection(asyncio.Protocol):
 
     def tell(self, message: ToWorker) -> None:
         if self._configured and not self._paused and not self._transport.is_closing():
+            self._transport.write(encode(message))
+
+    def answer(self, message: TaskServed) -> None:
+        """Answer what this connection has said of a task; one that does not read goes without."""
+        if not self._paused and not self._transport.is_closing():
             self._transport.write(encode(message))
 
     def busy_changed(self) -> None:
@@ -185,7 +217,8 @@ class _Connection(asyncio.Protocol):
 
     def resume_writing(self) -> None:
         self._paused = False
-        self._say_all()
+        if self._configured:
+            self._say_all()
 
     def connection_lost(self, exc: Exception | None) -> None:
         if self._timer is not None:

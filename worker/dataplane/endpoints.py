@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 
 from swarmpy.model.endpoints import Backend, EndpointsUpdate, ServiceEndpoint
+from worker.dataplane.neighbours import NO_MOVES, Moves, NeighbourTable
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,6 +18,7 @@ class Change:
     `changed` are services that are new, differ, or have other backends; never also in `removed`. Those of
     them that are new or differ themselves are `redefined`.
     `withdrawn` and `added` are task ids that left or came; a backend that only differs is in neither.
+    `moves` is what it changed for tasks on networks.
     """
 
     changed: frozenset[str] = frozenset()
@@ -24,16 +26,23 @@ class Change:
     removed: frozenset[str] = frozenset()
     withdrawn: frozenset[str] = frozenset()
     added: frozenset[str] = frozenset()
+    moves: Moves = NO_MOVES
 
     def __bool__(self) -> bool:
+        return self.serving or any(self.moves)
+
+    @property
+    def serving(self) -> bool:
+        """Whether services or backends changed, not networks alone."""
         return bool(self.changed or self.removed or self.withdrawn or self.added)
 
 
 class EndpointTable:
-    """Services by id, and each service's ready backends ordered by slot, then task id."""
+    """Services by id, each service's ready backends ordered by slot, then task id, and who is on networks."""
 
     def __init__(self) -> None:
         self.revision = 0
+        self.neighbours = NeighbourTable()
         self._services: dict[str, ServiceEndpoint] = {}
         self._backends: dict[str, Backend] = {}
         self._ready: dict[str, tuple[Backend, ...]] = {}
@@ -53,6 +62,8 @@ class EndpointTable:
             complete=True,
             services=tuple(self._services.values()),
             backends=tuple(self._backends.values()),
+            networks=tuple(self.neighbours.networks.values()),
+            neighbours=tuple(self.neighbours.rows.values()),
         )
 
     def apply(self, update: EndpointsUpdate) -> Change | None:
@@ -79,6 +90,7 @@ class EndpointTable:
             removed=frozenset(removed - self._services.keys()),
             withdrawn=frozenset(b.task_id for b in leaving if b.task_id not in self._backends),
             added=frozenset(b.task_id for b in coming if b.task_id not in before),
+            moves=self.neighbours.apply(update),
         )
 
     def _regroup(self, leaving: Iterable[Backend], replaced: Iterable[Backend], coming: Iterable[Backend]) -> set[str]:
@@ -111,6 +123,7 @@ class EndpointTable:
             removed=frozenset(self._services.keys() - services.keys()),
             withdrawn=frozenset(self._backends.keys() - backends.keys()),
             added=frozenset(backends.keys() - self._backends.keys()),
+            moves=self.neighbours.apply(update),
         )
         self.revision = update.revision
         self._services, self._backends, self._ready = services, backends, ready

@@ -9,6 +9,7 @@ import fcntl
 import gc
 import ipaddress
 import os
+import random
 import resource
 import signal
 import socket
@@ -25,12 +26,14 @@ from swarmpy.clock import Clock, SystemClock
 from swarmpy.daemon.client import AsyncSupervisorClient, socket_path
 from swarmpy.errors import Code, SwarmError
 from worker.dataplane.control import ControlServer
+from worker.dataplane.namespaces import PinnedNamespaces
 from worker.dataplane.plane import Balancing, DataPlane
 from worker.dataplane.proxy.api import Limits
 from worker.dataplane.proxy.balancer import Balancer
 from worker.dataplane.sockets import DirectSockets, SocketProvider, SupervisorSockets
 
 DNS_PORTS: Final = (53, 5354)
+RESOLV_CONF: Final = Path("/etc/resolv.conf")
 FAREWELL_S: Final = 2.0
 DRAIN_S: Final = 6.0  # with the farewell 8: the supervisor kills after 10
 EX_CONFIG: Final = 78
@@ -47,6 +50,7 @@ class Settings:
     data_address: str
     dns_ports: tuple[int, ...]
     log_level: str
+    resolv_conf: Path = RESOLV_CONF
 
     @property
     def folder(self) -> Path:
@@ -92,6 +96,12 @@ def parse(argv: Sequence[str] | None) -> Settings:
         type=_port,
         help=f"the port of DNS, 0 for any free one (default: {DNS_PORTS[0]}, else {DNS_PORTS[1]})",
     )
+    parser.add_argument(
+        "--resolv-conf",
+        type=Path,
+        default=RESOLV_CONF,
+        help=f"names the servers that tasks' questions about the outside go to (default: {RESOLV_CONF})",
+    )
     parser.add_argument("--log-level", choices=("debug", "info", "warning", "error"), default="info")
     given = parser.parse_args(argv)
     return Settings(
@@ -99,6 +109,7 @@ def parse(argv: Sequence[str] | None) -> Settings:
         data_address=given.data_addr or given.addr,
         dns_ports=DNS_PORTS if given.dns_port is None else (given.dns_port,),
         log_level=given.log_level,
+        resolv_conf=given.resolv_conf,
     )
 
 
@@ -177,6 +188,9 @@ async def serve(settings: Settings, *, clock: Clock) -> None:
             clock=clock,
             sockets=stack.enter_context(sockets_of(settings, clock)),
             balancer=balancer,
+            namespaces=PinnedNamespaces(),
+            rng=random.SystemRandom(),
+            resolv_conf=settings.resolv_conf,
             on_message=control.tell,
         )
         plane.restore()

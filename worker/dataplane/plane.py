@@ -6,7 +6,9 @@ Single-threaded: an update is in force everywhere when `apply` returns, but for 
 from __future__ import annotations
 
 import asyncio
+import random
 import resource
+from collections import Counter
 from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Final, Protocol
@@ -17,7 +19,10 @@ from swarmpy.clock import Clock
 from swarmpy.errors import SwarmError
 from swarmpy.model.endpoints import Backend, EndpointsUpdate, ServiceEndpoint
 from worker.dataplane import store, vip
+from worker.dataplane.dns.forward import PORT, Forwarder
+from worker.dataplane.dns.resolvers import Resolvers
 from worker.dataplane.dns.server import DnsServer
+from worker.dataplane.dns.tasks import Namespaces, TaskServers
 from worker.dataplane.dns.zone import Zone
 from worker.dataplane.endpoints import EndpointTable
 from worker.dataplane.lag import LagMeter
@@ -29,6 +34,9 @@ from worker.dataplane.protocol import (
     Hello,
     PortCleared,
     PortProblem,
+    TaskGone,
+    TaskNamespace,
+    Tasks,
     ToWorker,
 )
 from worker.dataplane.proxy.api import CounterRow
@@ -65,6 +73,8 @@ class DataPlane:
     Args:
         folder: where the last endpoints are kept.
         dns_ports: ports to try for DNS, in this order.
+        rng: draws what must not be predictable.
+        resolv_conf: names the machine's name servers.
         on_message: called with each message for the worker as it comes up; it is only to be queued there.
     """
 
@@ -77,6 +87,9 @@ class DataPlane:
         clock: Clock,
         sockets: SocketProvider,
         balancer: Balancing,
+        namespaces: Namespaces,
+        rng: random.Random,
+        resolv_conf: Path,
         on_message: Callable[[ToWorker], None],
     ) -> None:
         self._path = folder / "endpoints.msgpack"
@@ -85,6 +98,7 @@ class DataPlane:
         self._sockets = sockets
         self._balancer = balancer
         self._tell = on_message
+        self._store = store.EndpointStore(self._path, clock=clock, take=self._saved)
         self._table = EndpointTable()
         self._zone = Zone(self._table, server_address=data_address)
         self._dns = DnsServer(
@@ -97,6 +111,16 @@ class DataPlane:
             on_problem=self._problem,
             on_cleared=self._cleared,
         )
+        self._forwarder = Forwarder(clock=clock, rng=rng)
+        self._tasks = TaskServers(
+            self._zone,
+            clock=clock,
+            forwarder=self._forwarder,
+            resolvers=Resolvers(resolv_conf, clock=clock, is_own=self._is_own_name_server),
+            namespaces=namespaces,
+            on_served=on_message,
+            on_lost=self._store.changed,
+        )
         self._listeners = Listeners(
             clock=clock,
             sockets=sockets,
@@ -105,7 +129,6 @@ class DataPlane:
             on_problem=self._problem,
             on_cleared=self._cleared,
         )
-        self._store = store.EndpointStore(self._path, clock=clock, take=self._saved)
         self._lag = LagMeter(clock)
         self._problems: dict[Port, PortProblem] = {}
         self._node_id = ""
@@ -120,6 +143,7 @@ class DataPlane:
         self._kept_prefix = saved.vip_prefix
         self._update(saved.endpoints)
         self._set_node(saved.node_id)
+        self._tasks.serve(saved.tasks)
 
     async def run(self) -> None:
         """Serve until cancelled."""
@@ -127,6 +151,8 @@ class DataPlane:
             parts.create_task(self._claim_vips())
             parts.create_task(self._listeners.run())
             parts.create_task(self._dns.run())
+            parts.create_task(self._forwarder.run())
+            parts.create_task(self._tasks.run())
             parts.create_task(self._store.run())
             parts.create_task(self._lag.run())
             parts.create_task(self._sockets.watch())
@@ -144,6 +170,7 @@ class DataPlane:
             await self._balancer.close()
             await self._store.flush()
         finally:
+            await self._tasks.close()
             await self._dns.close()
 
     def configure(self, message: Configure) -> None:
@@ -163,6 +190,17 @@ class DataPlane:
         if self._update(update):
             self._store.changed()
 
+    def name(self, message: TaskNamespace | Tasks | TaskGone) -> None:
+        """Serve names in tasks' namespaces, or no longer; each that is to be served is answered."""
+        match message:
+            case TaskNamespace():
+                self._tasks.serve((message,))
+            case Tasks(tasks=tasks):
+                self._tasks.replace(tasks)
+            case TaskGone(task_id=task_id):
+                self._tasks.forget(task_id)
+        self._store.changed()
+
     def hello(self) -> Hello:
         return Hello(
             dns_address=self._data_address,
@@ -180,8 +218,10 @@ class DataPlane:
 
     def counters(self) -> Counters:
         """Return the counters; the greatest loop lag starts again."""
+        names = Counter(self._dns.counters())
+        names.update(self._tasks.counters())
         return Counters(
-            dns=self._dns.counters(),
+            dns=dict(names),
             balancer=tuple(self._balancer.counters()),
             loop_lag_max_s=self._lag.take_max_s(),
             loop_lag_total_s=self._lag.total_s,
@@ -194,7 +234,10 @@ class DataPlane:
             log.warning("an old update is ignored", revision=update.revision, applied=self._table.revision)
             return False
         if change:
-            self._dns.drop(self._zone.apply(change))
+            tokens = self._zone.apply(change)
+            self._dns.drop(tokens)
+            self._tasks.changed(tokens, change.moves.tasks, networks=change.moves.networks)
+        if change.serving:
             self._balancer.apply(
                 {s: self._table.services[s] for s in change.changed},
                 {s: self._table.ready(s) for s in change.changed},
@@ -219,10 +262,14 @@ class DataPlane:
             node_id=self._node_id,
             cluster_id=self._cluster_id,
             vip_prefix=self._zone.vip_prefix or self._kept_prefix,
+            tasks=self._tasks.wanted,
         )
 
     def _set_node(self, node_id: str) -> None:
         self._node_id = node_id
+        if node_id != self._zone.node_id:
+            self._zone.node_id = node_id
+            self._tasks.clear()
         if node_id:
             self._known.set()
 
@@ -251,6 +298,9 @@ class DataPlane:
             log.error("no VIPs yet", error=message)
             self._problem(place, message)
         return claim
+
+    def _is_own_name_server(self, address: str) -> bool:
+        return address == self._data_address and self._dns.port == PORT
 
     def _say_hello(self) -> None:
         self._tell(self.hello())

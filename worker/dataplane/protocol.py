@@ -17,6 +17,8 @@ from worker.dataplane.proxy.api import CounterRow
 
 MAX_FRAME_BYTES: Final = 64 * 1024 * 1024
 _LENGTH = struct.Struct("!I")
+TASK_NAME_SERVER: Final = "127.0.0.11"
+"""Where tasks with a network namespace of their own find their name server, in it."""
 _ENCODER: Final = msgspec.msgpack.Encoder()
 
 
@@ -44,7 +46,45 @@ class GetCounters(Message, frozen=True):
     """Asks for one `Counters`."""
 
 
+# ---- worker to data plane, on a connection of its own, which needs no `Configure`
+
+
+class TaskNamespace(Message, frozen=True):
+    """A task's network namespace, pinned at `netns`, in which names are to be served; replaces the task's last one.
+
+    Its networks are those of its `Neighbour` row and `networks`. Names of the outside are looked up if `forward`:
+    with `servers` from inside the namespace, without any with the machine's from where the data plane is. `port` is
+    53, unless packets to it are led to another one in the namespace.
+    """
+
+    task_id: str
+    netns: str
+    servers: tuple[str, ...] = ()
+    forward: bool = True
+    networks: tuple[str, ...] = ()
+    port: int = 53
+
+
+class Tasks(Message, frozen=True):
+    """All task namespaces there are: those of other tasks are let go of."""
+
+    tasks: tuple[TaskNamespace, ...]
+
+
+class TaskGone(Message, frozen=True):
+    """Names are no longer served in a task's namespace. Of an unknown task: nothing."""
+
+    task_id: str
+
+
 # ---- data plane to worker
+
+
+class TaskServed(Message, frozen=True):
+    """The answer to each `TaskNamespace`, also of `Tasks`: names are served there, or `problem` says why not yet."""
+
+    task_id: str
+    problem: str = ""
 
 
 class Hello(Message, frozen=True):
@@ -96,8 +136,8 @@ class Counters(Message, frozen=True):
     rss_bytes: int
 
 
-ToDataPlane = Configure | Endpoints | GetCounters
-ToWorker = Hello | Applied | PortProblem | PortCleared | Counters
+ToDataPlane = Configure | Endpoints | GetCounters | TaskNamespace | Tasks | TaskGone
+ToWorker = Hello | Applied | PortProblem | PortCleared | Counters | TaskServed
 M = TypeVar("M", bound=Message)
 
 

@@ -15,6 +15,7 @@ import structlog
 from swarmpy.clock import Clock
 from swarmpy.model.base import Model
 from swarmpy.model.endpoints import EndpointsUpdate
+from worker.dataplane.protocol import TaskNamespace
 
 INTERVAL_S: Final = 1.0
 RETRY_S: Final = 10.0
@@ -31,6 +32,7 @@ class Saved(Model, frozen=True):
     node_id: str = ""
     cluster_id: str = ""
     vip_prefix: str = ""
+    tasks: tuple[TaskNamespace, ...] = ()
 
 
 _DECODER: Final = msgspec.msgpack.Decoder(Saved)

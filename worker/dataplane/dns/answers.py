@@ -14,8 +14,9 @@ from typing import Final
 
 from worker.dataplane.dns import wire
 from worker.dataplane.dns.cache import AnswerCache, Body, Hit
+from worker.dataplane.dns.view import Absence, View
 from worker.dataplane.dns.wire import QType, Query, RCode, Refusal
-from worker.dataplane.dns.zone import APEX, Name, Zone
+from worker.dataplane.dns.zone import APEX, Name
 
 UDP_BYTES: Final = wire.EDNS_PAYLOAD_BYTES
 TCP_BYTES: Final = 65535
@@ -25,29 +26,32 @@ _ZONE: Final = (APEX.encode(),)
 _KEPT_TYPES: Final = frozenset((QType.A, QType.AAAA, QType.SRV))
 _LETTERS: Final = frozenset(b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ")
 _SOA_NEGATIVE: Final = wire.soa_record(_ZONE, wire.NEGATIVE_TTL_S)
+_SOA_ROOT: Final = wire.soa_record((), wire.NEGATIVE_TTL_S)  # of names that are not below a zone of ours
 
 
 class Responder:
-    """Answers packets from `zone`.
+    """Answers packets with what one kind of asker sees.
 
     Args:
-        zone: what names mean.
-        local: whether the askers are on this machine.
         max_bytes: the largest answer of the transport; with UDP, what EDNS may ask for.
         cache_bytes: what encoded answers may take.
+        recursive: whether the askers are told that names of the outside are looked up for them.
     """
 
-    def __init__(self, zone: Zone, *, local: bool, max_bytes: int, cache_bytes: int) -> None:
-        self._zone = zone
-        self._local = local
+    def __init__(self, view: View, *, max_bytes: int, cache_bytes: int, recursive: bool = False) -> None:
+        self._view = view
         self._max_bytes = max_bytes
+        self._own_flags = wire.RA if recursive else 0
         self._cache = AnswerCache(max_bytes=cache_bytes)
         self._hits = self._cache.hits
         self._uses = {"noerror": [0], "nodata": [0]}
         self._results: Counter[str] = Counter()
 
-    def reply(self, packet: bytes) -> bytes | None:
-        """Return the answer to `packet`, whatever its bytes are; None if there must not be one."""
+    def reply(self, packet: bytes) -> bytes | Query | None:
+        """Return the answer to `packet`, whatever its bytes are; None if there must not be one.
+
+        A query is returned as it was read if its name is a matter of the outside.
+        """
         hit = self._hits.get(packet[2:].lower())
         if hit is None:
             return self._miss(packet)
@@ -72,30 +76,44 @@ class Responder:
             counts["cache_hits"] += uses[0]
         return counts
 
-    def _miss(self, packet: bytes) -> bytes | None:
+    def limit_cache(self, max_bytes: int) -> None:
+        """Say anew what encoded answers may take, in bytes."""
+        self._cache.limit(max_bytes)
+
+    def refuse(self, packet: bytes, query: Query, rcode: RCode) -> bytes:
+        """Return an answer that has nothing but a code."""
+        self._results[rcode.name.lower()] += 1
+        head, tail = self._plain(query, rcode, b"")
+        return packet[:2] + head + packet[wire.HEADER_BYTES : query.end] + tail
+
+    def count(self, result: str) -> None:
+        """Count what became of a query that was looked up elsewhere."""
+        self._results[result] += 1
+
+    def _miss(self, packet: bytes) -> bytes | Query | None:
         query = wire.parse(packet)
         if query is None:
             self._results["dropped"] += 1
             return None
         if isinstance(query, Refusal):
             self._results[query.rcode.name.lower()] += 1
-            flags = int.from_bytes(packet[2:4], "big")
+            flags = int.from_bytes(packet[2:4], "big") & ~wire.RA
             return packet[:2] + wire.head(flags, query.rcode, 0, 0, 0, questions=0)
-        question = packet[wire.HEADER_BYTES : query.end]
         rcode = _refusal(query)
         if rcode is not None:
-            self._results[rcode.name.lower()] += 1
-            head, tail = self._plain(query, rcode, b"")
-            return packet[:2] + head + question + tail
-        head, tail = self._answer(packet, query)
-        return packet[:2] + head + question + tail
+            return self.refuse(packet, query, rcode)
+        name = self._view.find(tuple(label.decode("latin-1") for label in query.labels))
+        if name is Absence.OUTSIDE:
+            return query
+        if name is Absence.NOT_OURS:
+            return self.refuse(packet, query, RCode.REFUSED)
+        head, tail = self._answer(packet, query, name)
+        return packet[:2] + head + packet[wire.HEADER_BYTES : query.end] + tail
 
-    def _answer(self, packet: bytes, query: Query) -> Body:
-        labels = tuple(label.decode("latin-1") for label in query.labels[:-1])
-        name = self._zone.find(labels, local=self._local)
-        if name is None:
+    def _answer(self, packet: bytes, query: Query, name: Name | Absence) -> Body:
+        if isinstance(name, Absence):
             self._results["nxdomain"] += 1
-            return self._plain(query, RCode.NXDOMAIN, _SOA_NEGATIVE)
+            return self._plain(query, RCode.NXDOMAIN, _soa(query))
         answers, additionals = _records(name, query.qtype)
         result = "noerror" if answers else "nodata"
         turns, size_bytes = self._turns(query, answers, additionals)
@@ -108,7 +126,7 @@ class Responder:
     def _turns(self, query: Query, answers: list[bytes], additionals: list[bytes]) -> tuple[Iterator[Body], int]:
         """Return the answer's endless rotations, and the bytes that keeping them takes."""
         if not answers:
-            body = self._plain(query, RCode.NOERROR, _SOA_NEGATIVE)
+            body = self._plain(query, RCode.NOERROR, _soa(query))
             return itertools.repeat(body), len(body.tail)
         whole_bytes = sum(map(len, answers)) + sum(map(len, additionals))
         made_bytes = min(whole_bytes, self._limit(query)) * len(answers)
@@ -132,15 +150,18 @@ class Responder:
         fitting, room = _take(answers[first:] + answers[:first], room)
         truncated = len(fitting) < len(answers)
         extras = [] if truncated else _take(additionals[first:] + additionals[:first], room)[0]
-        flags = query.flags & ~wire.TC | (wire.TC if truncated else 0)
+        flags = self._flags(query) | (wire.TC if truncated else 0)
         head = wire.head(flags, RCode.NOERROR, len(fitting), 0, len(extras) + bool(opt))
         return Body(head, b"".join((*fitting, *extras, opt)))
 
     def _plain(self, query: Query, rcode: RCode, authority: bytes) -> Body:
         """Encode a response without answers."""
         opt = wire.opt(query.edns, rcode) if query.edns else b""
-        head = wire.head(query.flags & ~wire.TC, rcode, 0, bool(authority), bool(opt))
+        head = wire.head(self._flags(query), rcode, 0, bool(authority), bool(opt))
         return Body(head, authority + opt)
+
+    def _flags(self, query: Query) -> int:
+        return query.flags & ~(wire.TC | wire.RA) | self._own_flags
 
 
 def _refusal(query: Query) -> RCode | None:
@@ -149,9 +170,11 @@ def _refusal(query: Query) -> RCode | None:
         return RCode.BADVERS
     if query.qclass != wire.IN or query.qtype in (QType.AXFR, QType.IXFR):
         return RCode.REFUSED
-    if query.labels[-1:] != _ZONE:
-        return RCode.REFUSED
     return None
+
+
+def _soa(query: Query) -> bytes:
+    return _SOA_NEGATIVE if query.labels[-1:] == _ZONE else _SOA_ROOT
 
 
 def _records(name: Name, qtype: int) -> tuple[list[bytes], list[bytes]]:
@@ -166,6 +189,8 @@ def _records(name: Name, qtype: int) -> tuple[list[bytes], list[bytes]]:
         found = dict.fromkeys((target, port.address) for target, port in ports)
         answers = [wire.srv_record(target, port.port) for target, port in ports]
         return answers, [wire.address_record(target, address) for target, address in found]
+    if qtype == QType.PTR and name.pointer:
+        return [wire.pointer_record(wire.encode_name(tuple(map(_label, name.pointer))))], []
     if name.apex and qtype == QType.SOA:
         return [wire.soa_record(_ZONE, wire.TTL_S)], []
     if name.apex and qtype == QType.NS:

@@ -45,6 +45,14 @@ class AnswerCache:
         self._bytes += size_bytes
         for token in tokens:
             self._keys.setdefault(token, set()).add(key)
+        self._make_room()
+
+    def limit(self, max_bytes: int) -> None:
+        """Say anew what all answers together may take."""
+        self._max_bytes = max_bytes
+        self._make_room()
+
+    def _make_room(self) -> None:
         while self._bytes > self._max_bytes:
             self._remove(next(iter(self._kept)))
 

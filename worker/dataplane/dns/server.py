@@ -15,6 +15,7 @@ from swarmpy.errors import SwarmError
 from worker.dataplane.dns.answers import TCP_BYTES, UDP_BYTES, Responder
 from worker.dataplane.dns.tcp import TcpServer
 from worker.dataplane.dns.udp import UdpServer
+from worker.dataplane.dns.view import NodeView
 from worker.dataplane.dns.zone import Zone
 from worker.dataplane.sockets import Port, SocketProvider
 
@@ -54,10 +55,12 @@ class DnsServer:
         self._on_problem = on_problem
         self._on_cleared = on_cleared
         self._udp_near, self._udp_far = (
-            Responder(zone, local=local, max_bytes=UDP_BYTES, cache_bytes=UDP_CACHE_BYTES) for local in (True, False)
+            Responder(NodeView(zone, local=local), max_bytes=UDP_BYTES, cache_bytes=UDP_CACHE_BYTES)
+            for local in (True, False)
         )
         self._tcp_near, self._tcp_far = (
-            Responder(zone, local=local, max_bytes=TCP_BYTES, cache_bytes=TCP_CACHE_BYTES) for local in (True, False)
+            Responder(NodeView(zone, local=local), max_bytes=TCP_BYTES, cache_bytes=TCP_CACHE_BYTES)
+            for local in (True, False)
         )
         self._responders = (self._udp_near, self._udp_far, self._tcp_near, self._tcp_far)
         self._udp: UdpServer | None = None

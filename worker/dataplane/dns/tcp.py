@@ -5,11 +5,11 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections.abc import Callable
-from typing import Final, cast
+from typing import Final, Protocol, cast
 
 from swarmpy.clock import Clock
-from worker.dataplane.dns.answers import Responder
 from worker.dataplane.dns.udp import is_loopback
+from worker.dataplane.dns.wire import Query
 from worker.dataplane.sockets import BACKLOG
 
 MAX_CONNECTIONS: Final = 256
@@ -18,17 +18,37 @@ SWEEP_S: Final = 1.0
 _PIPELINED: Final = 64  # answers made in one go before others get the loop
 
 
+Send = Callable[[bytes], None]
+Outside = Callable[[bytes, Query, Send], None]
+
+
+class Replies(Protocol):
+    """What answers packets (`worker.dataplane.dns.answers.Responder`)."""
+
+    def reply(self, packet: bytes) -> bytes | Query | None: ...
+
+
 class TcpServer:
     """Accepts DNS connections of listening sockets; `sweep` must run beside it.
+
+    Args:
+        outside: looks up what `near` and `far` return as a query, and sends the answer; without it they return none.
 
     Over `max_connections`, the connection that has been silent longest is closed: a client that holds
     connections open cannot lock others out.
     """
 
     def __init__(
-        self, *, clock: Clock, near: Responder, far: Responder, max_connections: int = MAX_CONNECTIONS
+        self,
+        *,
+        clock: Clock,
+        near: Replies,
+        far: Replies,
+        outside: Outside | None = None,
+        max_connections: int = MAX_CONNECTIONS,
     ) -> None:
         self._clock = clock
+        self._outside = outside
         self._near = near
         self._far = far
         self._max = max_connections
@@ -43,9 +63,9 @@ class TcpServer:
         self._server = await loop.create_server(self._connection, sock=sock, backlog=BACKLOG)
 
     def _connection(self) -> Connection:
-        return Connection(self._responder, self._seen, self._active.pop)
+        return Connection(self._responder, self._seen, self._active.pop, self._outside)
 
-    def _responder(self, host: str) -> Responder:
+    def _responder(self, host: str) -> Replies:
         return self._near if host == self._own or is_loopback(host) else self._far
 
     def _seen(self, connection: Connection) -> None:
@@ -64,9 +84,13 @@ class TcpServer:
         """Close connections that were silent for `IDLE_S`; runs until cancelled."""
         while True:
             await self._clock.sleep(SWEEP_S)
-            oldest_s = self._clock.monotonic() - IDLE_S
-            for connection in [c for c, seen_s in self._active.items() if seen_s <= oldest_s]:
-                connection.close()
+            self.expire()
+
+    def expire(self) -> None:
+        """Close connections that have been silent for `IDLE_S`."""
+        oldest_s = self._clock.monotonic() - IDLE_S
+        for connection in [c for c, seen_s in self._active.items() if seen_s <= oldest_s]:
+            connection.close()
 
     async def close(self) -> None:
         """Stop accepting, and end every connection."""
@@ -84,14 +108,17 @@ class Connection(asyncio.Protocol):
         responder: gives the responder for an asker's address.
         seen: called with the connection whenever it says something.
         gone: called with the connection, and None, at its end.
+        outside: looks up what is a matter of the outside; its answers may come in another order.
     """
 
     def __init__(
         self,
-        responder: Callable[[str], Responder],
+        responder: Callable[[str], Replies],
         seen: Callable[[Connection], None],
         gone: Callable[[Connection, None], object],
+        outside: Outside | None = None,
     ) -> None:
+        self._outside = outside
         self._choose = responder
         self._seen = seen
         self._gone = gone
@@ -99,7 +126,7 @@ class Connection(asyncio.Protocol):
         self._paused = False
         self._scheduled: asyncio.Handle | None = None
         self._transport: asyncio.Transport
-        self._responder: Responder
+        self._responder: Replies
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("asyncio.Transport", transport)  # uvloop's is one in form only
@@ -120,15 +147,23 @@ class Connection(asyncio.Protocol):
             if len(self._buffer) < 2 + size or len(self._buffer) < 2:
                 self._transport.resume_reading()
                 return
-            answer = self._responder.reply(bytes(self._buffer[2 : 2 + size]))
+            packet = bytes(self._buffer[2 : 2 + size])
             del self._buffer[: 2 + size]
-            if answer is None:
+            answer = self._responder.reply(packet)
+            if isinstance(answer, bytes):
+                self._send(answer)
+            elif answer is not None and self._outside is not None:
+                self._outside(packet, answer, self._send)
+            else:
                 self.close()  # on a stream there is nothing to wait for after nonsense
                 return
-            self._transport.write(len(answer).to_bytes(2, "big") + answer)
         # More is waiting: what has been read must be answered before more is read.
         self._transport.pause_reading()
         self._scheduled = asyncio.get_running_loop().call_soon(self._answer)
+
+    def _send(self, answer: bytes) -> None:
+        if not self._transport.is_closing():
+            self._transport.write(len(answer).to_bytes(2, "big") + answer)
 
     def pause_writing(self) -> None:
         self._paused = True

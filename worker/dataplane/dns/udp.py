@@ -56,7 +56,7 @@ class UdpServer:
             host = asker[0]
             reply = self._near if host == own or is_loopback(host) else self._far
             answer = reply(packet)
-            if answer is None:
+            if not isinstance(answer, bytes):  # nothing is forwarded for askers at the node's own address
                 continue
             try:
                 send(answer, asker)

@@ -20,7 +20,7 @@ HEADER_BYTES: Final = 12
 IN: Final = 1
 OWNER: Final = b"\xc0\x0c"  # the question's name, wherever the question stands: it always starts at 12
 
-QR, AA, TC, RD, CD = 0x8000, 0x0400, 0x0200, 0x0100, 0x0010
+QR, AA, TC, RD, RA, CD = 0x8000, 0x0400, 0x0200, 0x0100, 0x0080, 0x0010
 OPCODE_MASK: Final = 0x7800
 
 _HEADER = struct.Struct("!HHHHHH")
@@ -36,6 +36,7 @@ class QType(IntEnum):
     A = 1
     NS = 2
     SOA = 6
+    PTR = 12
     HINFO = 13
     AAAA = 28
     SRV = 33
@@ -50,6 +51,7 @@ class RCode(IntEnum):
 
     NOERROR = 0
     FORMERR = 1
+    SERVFAIL = 2
     NXDOMAIN = 3
     NOTIMP = 4
     REFUSED = 5
@@ -98,7 +100,7 @@ def parse(packet: bytes) -> Query | Refusal | None:
     if questions != 1 or answers or authorities or additionals > 4:
         return Refusal(RCode.FORMERR)
     try:
-        labels, end = _read_name(packet, HEADER_BYTES)
+        labels, end = read_name(packet, HEADER_BYTES)
         qtype, qclass = _TAIL.unpack_from(packet, end)
         end += _TAIL.size
         edns = _read_additionals(packet, end, additionals)
@@ -107,7 +109,7 @@ def parse(packet: bytes) -> Query | Refusal | None:
     return Query(flags, labels, qtype, qclass, end, edns)
 
 
-def _read_name(packet: bytes, at: int) -> tuple[tuple[bytes, ...], int]:
+def read_name(packet: bytes, at: int) -> tuple[tuple[bytes, ...], int]:
     """Return the lower-cased labels at `at` and where they end. Pointers are refused: there is nothing before."""
     labels: list[bytes] = []
     start = at
@@ -127,7 +129,7 @@ def _read_name(packet: bytes, at: int) -> tuple[tuple[bytes, ...], int]:
 def _read_additionals(packet: bytes, at: int, count: int) -> Edns | None:
     edns: Edns | None = None
     for _ in range(count):
-        labels, at = _read_name(packet, at)
+        labels, at = read_name(packet, at)
         rtype, payload_bytes, extended, size = _FIXED.unpack_from(packet, at)
         at += _FIXED.size + size
         if at > len(packet):
@@ -142,10 +144,13 @@ def _read_additionals(packet: bytes, at: int, count: int) -> Edns | None:
 
 
 def head(flags: int, rcode: int, answers: int, authorities: int, additionals: int, *, questions: int = 1) -> bytes:
-    """Return the ten header bytes after the id: an authoritative response to a query with `flags`."""
-    echoed = flags & (OPCODE_MASK | RD | CD | TC)
+    """Return the ten header bytes after the id: an authoritative response to a query with `flags`.
+
+    The flags TC and RA are taken from `flags`, where the caller has set them.
+    """
+    echoed = flags & (OPCODE_MASK | RD | CD | TC | RA)
     bits = QR | AA | echoed | (rcode & 0xF)
-    if rcode in (RCode.FORMERR, RCode.NOTIMP, RCode.REFUSED, RCode.BADVERS):
+    if rcode in (RCode.FORMERR, RCode.SERVFAIL, RCode.NOTIMP, RCode.REFUSED, RCode.BADVERS):
         bits &= ~AA
     return _HEADER.pack(0, bits, questions, answers, authorities, additionals)[2:]
 
@@ -185,6 +190,11 @@ def ns_record(zone: tuple[bytes, ...]) -> bytes:
     """Return the zone's NS record: the zone's own name, whose address is this server's."""
     owner = encode_name(zone)
     return owner + _FIXED.pack(QType.NS, IN, TTL_S, len(owner)) + owner
+
+
+def pointer_record(name: bytes) -> bytes:
+    """Return a PTR record of the question's name that says an encoded name."""
+    return OWNER + _FIXED.pack(QType.PTR, IN, TTL_S, len(name)) + name
 
 
 def minimal_any_record() -> bytes:

@@ -25,6 +25,9 @@ from worker.dataplane.protocol import (
     Hello,
     PortCleared,
     PortProblem,
+    TaskGone,
+    TaskNamespace,
+    Tasks,
     encode,
 )
 
@@ -38,6 +41,7 @@ class FakePlane:
     def __init__(self) -> None:
         self.configured: list[Configure] = []
         self.updates: list[EndpointsUpdate] = []
+        self.named: list[TaskNamespace | Tasks | TaskGone] = []
         self.busy: tuple[str, ...] = ()
 
     def configure(self, message: Configure) -> None:
@@ -45,6 +49,9 @@ class FakePlane:
 
     def apply(self, update: EndpointsUpdate) -> None:
         self.updates.append(update)
+
+    def name(self, message: TaskNamespace | Tasks | TaskGone) -> None:
+        self.named.append(message)
 
     def hello(self) -> Hello:
         return Hello(dns_address="127.0.0.2", dns_port=53, vip_prefix="127.93", cluster_id="c", revision=0)

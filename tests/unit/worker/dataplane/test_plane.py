@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import random
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 from swarmpy.model.endpoints import EndpointsUpdate
 from tests.support.clock import FakeClock, settle
-from tests.support.dataplane import FakeBalancer, FakeSockets, port, service, task
+from tests.support.dataplane import FakeBalancer, FakeNamespaces, FakeSockets, port, service, task
 from worker.dataplane.plane import DataPlane
 from worker.dataplane.protocol import Applied, Configure, Hello, PortCleared, PortProblem, ToWorker
 from worker.dataplane.sockets import Port
@@ -39,6 +40,9 @@ class Running:
             clock=self.clock,
             sockets=sockets,
             balancer=self.balancer,
+            namespaces=FakeNamespaces(),
+            rng=random.Random(1),
+            resolv_conf=folder / "resolv.conf",
             on_message=self.told.append,
         )
 

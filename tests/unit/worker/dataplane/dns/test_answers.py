@@ -7,6 +7,7 @@ import dnslib
 from swarmpy.model.endpoints import EndpointsUpdate
 from tests.support.dataplane import service, task
 from worker.dataplane.dns.answers import TCP_BYTES, UDP_BYTES, Responder
+from worker.dataplane.dns.view import NodeView
 from worker.dataplane.dns.zone import Zone
 from worker.dataplane.endpoints import EndpointTable
 
@@ -26,7 +27,7 @@ def responder(tasks: int, *, cache_bytes: int = 1 << 20, max_bytes: int = UDP_BY
     )
     assert change is not None
     zone.apply(change)
-    return Responder(zone, local=True, max_bytes=max_bytes, cache_bytes=cache_bytes)
+    return Responder(NodeView(zone, local=True), max_bytes=max_bytes, cache_bytes=cache_bytes)
 
 
 def query(name: str, qtype: int = 1, *, edns: int = 0) -> bytes:

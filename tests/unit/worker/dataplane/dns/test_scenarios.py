@@ -11,6 +11,7 @@ from swarmpy.model.endpoints import Backend, EndpointsUpdate, ServiceEndpoint
 from tests.support.dataplane import port, service, task
 from tests.support.scenario import check_scenario
 from worker.dataplane.dns.answers import TCP_BYTES, UDP_BYTES, Responder
+from worker.dataplane.dns.view import NodeView
 from worker.dataplane.dns.zone import Zone
 from worker.dataplane.endpoints import EndpointTable
 
@@ -26,7 +27,7 @@ class World:
         self.zone.vip_prefix = "127.93"
         self.responders = {
             (local, tcp): Responder(
-                self.zone, local=local, max_bytes=TCP_BYTES if tcp else UDP_BYTES, cache_bytes=1 << 20
+                NodeView(self.zone, local=local), max_bytes=TCP_BYTES if tcp else UDP_BYTES, cache_bytes=1 << 20
             )
             for local in (True, False)
             for tcp in (True, False)

@@ -16,6 +16,7 @@ from tests.support.dns import a_zone, query
 from worker.dataplane.dns.answers import UDP_BYTES, Responder
 from worker.dataplane.dns.server import DnsServer
 from worker.dataplane.dns.udp import BURST, UdpServer
+from worker.dataplane.dns.view import NodeView
 from worker.dataplane.sockets import Port
 
 DEADLINE_S = 5.0
@@ -135,7 +136,9 @@ class FakeLoop:
 
 
 def udp_server(sock: FakeDatagrams, loop: FakeLoop) -> UdpServer:
-    near, far = (Responder(a_zone(), local=local, max_bytes=UDP_BYTES, cache_bytes=1 << 20) for local in (True, False))
+    near, far = (
+        Responder(NodeView(a_zone(), local=local), max_bytes=UDP_BYTES, cache_bytes=1 << 20) for local in (True, False)
+    )
     return UdpServer(sock, loop=loop, near=near, far=far)
 
 

@@ -16,6 +16,7 @@ from tests.support.dns import a_zone, framed, query
 from worker.dataplane.dns import tcp
 from worker.dataplane.dns.answers import TCP_BYTES, Responder
 from worker.dataplane.dns.tcp import Connection, TcpServer
+from worker.dataplane.dns.view import NodeView
 from worker.dataplane.sockets import Port, bind_socket
 
 DEADLINE_S = 5.0
@@ -26,7 +27,9 @@ class Fixture:
 
     def __init__(self, clock: FakeClock, most: int) -> None:
         zone = a_zone()
-        near, far = (Responder(zone, local=local, max_bytes=TCP_BYTES, cache_bytes=1 << 20) for local in (True, False))
+        near, far = (
+            Responder(NodeView(zone, local=local), max_bytes=TCP_BYTES, cache_bytes=1 << 20) for local in (True, False)
+        )
         self.server = TcpServer(clock=clock, near=near, far=far, max_connections=most)
         self.sock = bind_socket(Port("tcp", "127.0.0.1", 0))
         self.port: int = self.sock.getsockname()[1]
@@ -208,7 +211,7 @@ class FakeTransport(asyncio.Transport):
 
 
 async def test_a_client_that_does_not_read_is_not_read_from() -> None:
-    responder = Responder(a_zone(), local=True, max_bytes=TCP_BYTES, cache_bytes=1 << 20)
+    responder = Responder(NodeView(a_zone(), local=True), max_bytes=TCP_BYTES, cache_bytes=1 << 20)
     seen: list[Connection] = []
     connection = Connection(lambda _: responder, seen.append, lambda _, __: None)
     transport = FakeTransport()
