@@ -3,7 +3,8 @@
 python -m scripts.sim                       fresh seeds for two minutes
 python -m scripts.sim --minutes 60 --jobs 2
 python -m scripts.sim --seed 7 --trace 60   one run again, with its last events; --shrink looks for a smaller one
-python -m scripts.sim --plant NAME          with a bug planted; --planted plants each in turn and prints a table
+python -m scripts.sim --plant NAME          with a bug planted; --planted plants each in turn and prints a table:
+                                            what finds it first, or with --enough 5 what finds it five times
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ import time
 
 from tests.sim.raft.campaign import Tally, report, run_seed, run_seeds, shrink
 from tests.sim.raft.planted import BUGS
-from tests.sim.raft.table import plant_all
+from tests.sim.raft.table import MOST_SEEDS, plant_all
 
 DEFAULT_MINUTES = 2.0
 
@@ -25,7 +26,7 @@ def main() -> int:
     """Return 1 if a law was broken."""
     options = _arguments()
     if options.planted:
-        return plant_all(options.seeds or 60, jobs=options.jobs, say=_say)
+        return plant_all(options.seeds or MOST_SEEDS, enough=options.enough, jobs=options.jobs, say=_say)
     if options.seed is not None and not options.seeds:
         return _one(options)
     return _many(options)
@@ -66,6 +67,9 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--jobs", type=int, default=1, help="processes at once")
     parser.add_argument("--plant", default="", choices=("", *BUGS), metavar="BUG", help=f"one of {', '.join(BUGS)}")
     parser.add_argument("--planted", action="store_true", help="plant each bug in turn and print what found it")
+    parser.add_argument(
+        "--enough", type=int, default=1, help="with --planted: done with a bug that so many seeds found"
+    )
     parser.add_argument("--trace", type=int, default=0, metavar="LINES", help="the last events of a run that failed")
     parser.add_argument("--shrink", action="store_true", help="look for a smaller run that fails alike")
     return parser.parse_args()

@@ -4,7 +4,7 @@
 
 One member, its log on disk, encrypted. A writer changes one task after the other, and each change is synced before it
 is answered. A round's figure is the longest that a change took while a snapshot was copied, encoded, written and
-adopted, with the garbage collector kept from the copy, as a manager does it; beside it stands the longest in as many
+adopted; beside it stands the longest in as many
 seconds without one.
 """
 
@@ -21,7 +21,7 @@ from typing import Final
 
 import msgspec
 
-from manager.heap import Heap
+from manager import heap
 from manager.raft.driver import RaftThread, bootstrap
 from manager.store.snapshot import Snapshot
 from manager.store.state import State
@@ -31,7 +31,6 @@ from manager.store.transaction import Transaction
 from scripts.bench.report import Row, cell, median, report, table
 from scripts.bench.store import BATCH, MEMBER, opened, tasks
 from scripts.bench.trio import sealer_of
-from swarmpy.clock import SystemClock
 
 TARGET_MS: Final = 50.0
 REST_S: Final = 1.0
@@ -71,12 +70,11 @@ class Changes:
                 self.longest_ms = max(self.longest_ms, (time.perf_counter() - began_s) * 1000)
 
 
-async def one_round(store: Store, raft: RaftThread, heap: Heap, changes: Changes) -> Round:
+async def one_round(store: Store, raft: RaftThread, changes: Changes) -> Round:
     await asyncio.sleep(REST_S)
     changes.restart()
     began_s = time.perf_counter()
-    with heap.set_aside():
-        snapshot = store.snapshot()
+    snapshot = store.snapshot()
     copied_s = time.perf_counter()
     await raft.snapshot(snapshot.index, snapshot)
     took_s = time.perf_counter() - began_s
@@ -98,12 +96,11 @@ async def rounds_of(directory: Path, count: int, rounds: int) -> list[Round]:
         await store.restore(Snapshot(state))
         del state
         ids = list(store.view().all(TASKS))[:: max(1, count // 1000)]
-        heap = Heap(SystemClock())
-        heap.settle()
+        heap.set_aside()
         changes = Changes(store, [task.id for task in ids])
         async with asyncio.TaskGroup() as group:
             writing = group.create_task(changes.run())
-            found = [await one_round(store, raft, heap, changes) for _ in range(rounds)]
+            found = [await one_round(store, raft, changes) for _ in range(rounds)]
             writing.cancel()
         return found
 

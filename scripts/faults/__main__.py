@@ -6,19 +6,21 @@ import argparse
 import asyncio
 import itertools
 import random
+import signal
 import sys
 import time
 
 from scripts.faults.places import can_cut, can_fill
-from scripts.faults.plan import draw
-from scripts.faults.rounds import run_round
+from scripts.faults.plan import Plan, draw
+from scripts.faults.rounds import Outcome, run_round
 
 DEFAULT_ROUNDS = 10
 SHOWN_LINES = 40
+GIVEN_UP = 130
 
 
 def main() -> int:
-    """Run rounds until one fails or they are over; return 1 if one failed."""
+    """Run rounds until one fails, they are over or are given up; return 1 if one failed."""
     options = _arguments()
     first = options.seed if options.seed is not None else random.SystemRandom().randrange(10**9)
     cuts, fills = not options.loopback and can_cut(), not options.loopback and can_fill()
@@ -30,7 +32,11 @@ def main() -> int:
         if number and (time.monotonic() >= end_s if options.minutes else number >= options.rounds):
             break
         plan = draw(first + number, managers=options.managers, can_cut=cuts, can_fill=fills)
-        outcome = asyncio.run(run_round(plan))
+        try:
+            outcome = asyncio.run(_run(plan))
+        except (KeyboardInterrupt, asyncio.CancelledError):
+            print(f"round {number + 1}, seed {plan.seed}: given up")
+            return GIVEN_UP
         print(f"round {number + 1}, seed {plan.seed}: {outcome}", flush=True)
         if outcome.wrong:
             print("\n".join(outcome.events[:SHOWN_LINES]))
@@ -39,6 +45,14 @@ def main() -> int:
             print(f"logs: {outcome.kept}; again: python -m scripts.faults {again}")
             return 1
     return 0
+
+
+async def _run(plan: Plan) -> Outcome:
+    """Run a round that SIGTERM ends in good order, as SIGINT does."""
+    task = asyncio.current_task()
+    assert task is not None, "a coroutine runs in a task"
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
+    return await run_round(plan)
 
 
 def _arguments() -> argparse.Namespace:

@@ -50,6 +50,7 @@ class Places:
 
     def __enter__(self) -> Places:
         with contextlib.ExitStack() as stack:
+            stack.callback(self.cluster.network.close)
             if self.small_disk:
                 stack.enter_context(_mounted(self._root / self.small_disk))
             self._stack = stack.pop_all()
@@ -124,4 +125,5 @@ def _mounted(directory: Path) -> Iterator[None]:
     try:
         yield
     finally:
-        subprocess.run(["umount", directory], check=True)
+        # Lazily: what was cut short may have left a process behind that has it open, and it is to go with that one.
+        subprocess.run(["umount", "--lazy", directory], check=True)

@@ -30,12 +30,13 @@ HEAL_S: Final = 60.0
 
 @dataclass
 class Outcome:
-    """What came of a round. `wrong` says what is wrong; the logs are in `kept`, if it is not empty."""
+    """What came of a round. `wrong` says what is wrong; then the logs are in `kept`. `undecided`: see `Verdict`."""
 
     plan: Plan
     wrong: list[str] = field(default_factory=list)
     operations: int = 0
     unanswered: int = 0
+    undecided: bool = False
     appends: int = 0
     duration_s: float = 0.0
     events: list[str] = field(default_factory=list)
@@ -44,13 +45,16 @@ class Outcome:
     def __str__(self) -> str:
         return (
             f"{self.plan.managers} managers, {self.operations} operations ({self.unanswered} without an answer), "
-            f"{self.appends} appends, {self.duration_s:.0f} s: "
+            f"{self.appends} appends, {self.duration_s:.0f} s{', too hard to judge' * self.undecided}: "
             + ", ".join(" while ".join(one.fault.value for one in episodes) for episodes in self.plan.episodes)
         )
 
 
 async def run_round(plan: Plan) -> Outcome:
-    """Carry a plan out. What went wrong is in the outcome, and so is what the harness left behind."""
+    """Carry a plan out. What went wrong is in the outcome, and so is what the harness left behind.
+
+    Cancelling it ends the round at once, and leaves nothing of it.
+    """
     began_s = time.monotonic()
     outcome = Outcome(plan)
     root = Path(tempfile.mkdtemp(prefix="swarmpy-faults-"))
@@ -59,6 +63,9 @@ async def run_round(plan: Plan) -> Outcome:
             await _in_places(places, outcome)
     except Exception as error:  # noqa: BLE001 - the boundary of a round: whatever happens is its verdict
         outcome.wrong += _sentences(error)
+    except BaseException:
+        shutil.rmtree(root)
+        raise
     outcome.duration_s = time.monotonic() - began_s
     if outcome.wrong:
         outcome.kept = root
@@ -128,7 +135,8 @@ async def _among(places: Places, outcome: Outcome) -> None:
     outcome.operations, outcome.appends = len(history.operations), len(appends)
     outcome.unanswered = sum(operation.returned is None for operation in history.operations)
     names = (node.name for node in cluster.managers)
-    outcome.wrong += await asyncio.to_thread(judge, history, appends, dict(zip(names, held, strict=True)))
+    verdict = await asyncio.to_thread(judge, history, appends, dict(zip(names, held, strict=True)))
+    outcome.wrong, outcome.undecided = [*outcome.wrong, *verdict.wrong], verdict.undecided
     outcome.events += [str(operation) for operation in history.operations] if outcome.wrong else []
 
 

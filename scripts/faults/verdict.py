@@ -20,7 +20,7 @@ from swarmpy.client import Client
 from swarmpy.errors import SwarmError
 from swarmpy.snapshot.reader import SnapshotFile
 from tests.sim.raft.history import History
-from tests.sim.raft.linearizability import check
+from tests.sim.raft.linearizability import TooHardError, check
 
 REST_S: Final = 60.0
 
@@ -36,6 +36,14 @@ class Held:
 
     def __str__(self) -> str:
         return f"revision {self.revision}, chain {self.chain[:12]}, rows {self.digest[:12]}"
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What is wrong, in sentences. `undecided`: the history had too much at once for it to be judged."""
+
+    wrong: list[str]
+    undecided: bool = False
 
 
 async def at_rest(nodes: Sequence[Node]) -> list[Held]:
@@ -85,20 +93,17 @@ def held_in(state: State) -> Held:
     return Held(state.revision, state.digest.hex(), digest.hexdigest(), configs)
 
 
-def judge(history: History, appends: Iterable[Append], held: Mapping[str, Held]) -> list[str]:
-    """Return what is wrong, in sentences; nothing if all is well.
-
-    Args:
-        held: by the name of the node.
-    """
+def judge(history: History, appends: Iterable[Append], held: Mapping[str, Held]) -> Verdict:
+    """Judge what the clients were told, and what the managers hold by the name of their nodes."""
     wrong = _not_one_state(held)
     known = next(iter(held.values())).configs
     for append in appends:
         wrong += _of_append(append, known)
-    failure = check(history)
-    if failure is not None:
-        wrong.append(str(failure))
-    return wrong
+    try:
+        failure = check(history)
+    except TooHardError:
+        return Verdict(wrong, undecided=True)
+    return Verdict(wrong if failure is None else [*wrong, str(failure)])
 
 
 def _not_one_state(held: Mapping[str, Held]) -> list[str]:

@@ -12,7 +12,8 @@ from tests.sim.raft.campaign import run_seeds
 from tests.sim.raft.planted import BUGS
 
 FIRST_SEED: Final = 1
-ENOUGH: Final = 5
+MOST_SEEDS: Final = 400
+"""Tried with a bug planted before it counts as missed; the one that hides best took 173."""
 PLANTED_BY: Final = (bugs_core, bugs_node)  # they enter their bugs as they are imported
 
 
@@ -28,7 +29,7 @@ class Row:
     checkers: tuple[tuple[str, int], ...]
 
 
-def try_bug(name: str, seeds: Iterable[int], jobs: int = 1, enough: int = ENOUGH) -> Row:
+def try_bug(name: str, seeds: Iterable[int], jobs: int = 1, enough: int = 1) -> Row:
     """Run seeds with one bug planted, until it was found often enough."""
     runs, first, checkers = 0, 0, Counter[str]()
     for verdict in run_seeds(seeds, name, jobs):
@@ -41,13 +42,18 @@ def try_bug(name: str, seeds: Iterable[int], jobs: int = 1, enough: int = ENOUGH
     return Row(name, BUGS[name].sentence, runs, checkers.total(), first, tuple(checkers.most_common()))
 
 
-def plant_all(seeds: int, *, jobs: int, say: Callable[[str], object]) -> int:
-    """Print the table, as Markdown; return 1 if a bug was not found."""
+def plant_all(seeds: int, *, enough: int, jobs: int, say: Callable[[str], object]) -> int:
+    """Print the table, as Markdown; return 1 if a bug was not found.
+
+    Args:
+        seeds: tried at most with each bug.
+        enough: a bug that was found by so many of them is done.
+    """
     say("| bug planted | what it does | seeds run | caught | first at | by |")
     say("|---|---|---|---|---|---|")
     missed = []
     for name in sorted(BUGS):
-        row = try_bug(name, range(FIRST_SEED, FIRST_SEED + seeds), jobs)
+        row = try_bug(name, range(FIRST_SEED, FIRST_SEED + seeds), jobs, enough)
         by = ", ".join(f"{checker} ({count})" for checker, count in row.checkers[:3])
         say(f"| {row.bug} | {row.sentence} | {row.seeds} | {row.caught} | {row.first or '-'} | {by or 'MISSED'} |")
         if not row.caught:

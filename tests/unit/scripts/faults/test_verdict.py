@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 
 import msgspec
+import pytest
 
 from manager.store.snapshot import Snapshot, SnapshotReader
 from manager.store.state import State
@@ -13,13 +14,16 @@ from scripts.faults.verdict import Held, held_in, judge
 from scripts.faults.workload import Append
 from swarmpy.model.config import Config, ConfigSpec
 from tests.sim.raft.history import History, Kind
+from tests.sim.raft.linearizability import TooHardError
 
 HELD = Held(revision=9, chain="c", digest="d", configs={"a": "1", "b": "2"})
 AGREED = {"node1": HELD, "node2": HELD}
 
 
 def judged(*appends: Append, held: dict[str, Held] = AGREED) -> list[str]:
-    return judge(History(), appends, held)
+    verdict = judge(History(), appends, held)
+    assert not verdict.undecided
+    return verdict.wrong
 
 
 def test_nothing_is_wrong() -> None:
@@ -52,9 +56,19 @@ def test_a_read_of_what_was_overwritten() -> None:
     for value in ("1", "2"):
         history.answer(history.invoke(0, Kind.WRITE, "r0", value), "")
     history.answer(history.invoke(1, Kind.READ, "r0"), "1")
-    wrong = judge(history, (), AGREED)
+    wrong = judge(history, (), AGREED).wrong
     assert len(wrong) == 1
     assert wrong[0].startswith("the answers for r0 contradict each other")
+
+
+def test_a_history_that_is_too_hard_hides_nothing_else(monkeypatch: pytest.MonkeyPatch) -> None:
+    def gives_up(history: History) -> None:
+        raise TooHardError
+
+    monkeypatch.setattr("scripts.faults.verdict.check", gives_up)
+    verdict = judge(History(), [Append("gone", ["3"])], AGREED)
+    assert verdict.undecided
+    assert verdict.wrong == ["gone was acknowledged (config 3), and is not there"]
 
 
 def test_the_order_of_rows_does_not_count_but_their_content_does() -> None:
