@@ -45,7 +45,7 @@ check: $(STAMP) ## Format, lint, types, layering, generated code
 format: $(STAMP) ## Put the code into shape
 	@$(BIN)/ruff check --fix --quiet . ; $(BIN)/ruff format --quiet .
 
-proto: $(STAMP) ## Generate swarmpy/api/v1 from proto/
+proto: $(STAMP) ## Generate swarmpy/api/v1 and worker/containerd/api from proto/
 	@$(BIN)/python scripts/gen_proto.py
 
 sim: $(STAMP) ## Simulate Raft clusters from fresh seeds (SEED=7 replays one, MINUTES=60), then the other simulations

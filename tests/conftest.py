@@ -13,6 +13,9 @@ settings.register_profile(
 settings.register_profile("soak", deadline=None, max_examples=2000, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "default"))
 
+# Few tests run containers, and those say so (tests/support/container_node.py); all other nodes need none.
+os.environ.setdefault("SWARMPY_CONTAINERD", "off")
+
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Skip root-only tests for other users; where CI demands them, being another user is a failure instead."""

@@ -3,14 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import msgspec
 
 from swarmpy.errors import Code, SwarmError
 from swarmpy.model.base import Model
+from swarmpy.model.container import PortBinding
+from swarmpy.model.network import NetworkAddress, NetworkRow
 from swarmpy.model.service import ServiceVersion, version_id
 from swarmpy.model.states import TaskState
+
+
+class OnNetwork(Model, frozen=True):
+    """A network that a task is on, and its address there."""
+
+    row: NetworkRow
+    address: str
 
 
 class Assignment(Model, frozen=True):
@@ -21,7 +30,8 @@ class Assignment(Model, frozen=True):
     above RUNNING only.
 
     A `local` task is a container that a user started on this node: no manager knows of it. It may run again after it
-    has stopped, with the files that it wrote; `run` counts that.
+    has stopped, with the files that it wrote; `run` counts that. Its ports are the `bindings`, one host port each, and
+    with `stdin` it has a standard input.
     """
 
     id: str
@@ -32,8 +42,11 @@ class Assignment(Model, frozen=True):
     desired_reason: str = ""
     withdrawn_at: int = 0
     row_state: TaskState = TaskState.ASSIGNED
+    networks: tuple[OnNetwork, ...] = ()
     local: bool = False
     run: int = 0
+    bindings: tuple[PortBinding, ...] = ()
+    stdin: bool = False
 
     @property
     def name(self) -> str:
@@ -60,6 +73,7 @@ class AssignedRow:
     desired_reason: str = ""
     withdrawn_at: int = 0
     state: TaskState = TaskState.ASSIGNED
+    networks: tuple[NetworkAddress, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +85,16 @@ class Batch:
     removed_tasks: tuple[str, ...] = ()
     versions: tuple[ServiceVersion, ...] = ()
     removed_versions: tuple[str, ...] = ()
+    networks: tuple[NetworkRow, ...] = ()
+    removed_networks: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """What the manager has told that tasks refer to by id."""
+
+    versions: Mapping[str, ServiceVersion] = field(default_factory=dict)
+    networks: Mapping[str, NetworkRow] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,31 +105,36 @@ class Changes:
     removed: tuple[str, ...] = ()
 
 
-def resolve(
-    batch: Batch, versions: Mapping[str, ServiceVersion]
-) -> tuple[tuple[Assignment, ...], dict[str, ServiceVersion]]:
-    """Return the batch's tasks with their templates, and the service versions known after the batch.
+def resolve(batch: Batch, known: Known) -> tuple[tuple[Assignment, ...], Known]:
+    """Return the batch's tasks with what they refer to, and what is known after the batch.
 
     Raises:
-        SwarmError: CORRUPT, a task names a version that was never sent; only a new session, which begins with
-            a complete set, mends that.
+        SwarmError: CORRUPT, a task names a version or a network that was never sent; only a new session, which begins
+            with a complete set, mends that.
     """
-    known = {} if batch.complete else dict(versions)
-    known.update((v.id, v) for v in batch.versions)
-    tasks = tuple(_assignment(row, known) for row in batch.tasks)
+    versions = {} if batch.complete else dict(known.versions)
+    versions.update((v.id, v) for v in batch.versions)
+    networks = {} if batch.complete else dict(known.networks)
+    networks.update((n.id, n) for n in batch.networks)
+    tasks = tuple(_assignment(row, Known(versions, networks)) for row in batch.tasks)
     for removed in batch.removed_versions:
-        known.pop(removed, None)
-    return tasks, known
+        versions.pop(removed, None)
+    for removed in batch.removed_networks:
+        networks.pop(removed, None)
+    return tasks, Known(versions, networks)
 
 
-def _assignment(row: AssignedRow, versions: Mapping[str, ServiceVersion]) -> Assignment:
+def _assignment(row: AssignedRow, known: Known) -> Assignment:
     wanted = version_id(row.service_id, row.spec_version)
-    version = versions.get(wanted)
+    version = known.versions.get(wanted)
     if version is None:
-        raise SwarmError(
-            Code.CORRUPT,
-            f"the manager assigned task {row.id} without its service version {wanted}; asking for a complete set",
-        )
+        raise _missing(row, f"service version {wanted}")
+    joined = []
+    for place in row.networks:
+        network = known.networks.get(place.network_id)
+        if network is None:
+            raise _missing(row, f"network {place.network_id}")
+        joined.append(OnNetwork(network, place.address))
     return Assignment(
         id=row.id,
         service_id=row.service_id,
@@ -115,7 +144,12 @@ def _assignment(row: AssignedRow, versions: Mapping[str, ServiceVersion]) -> Ass
         desired_reason=row.desired_reason,
         withdrawn_at=row.withdrawn_at,
         row_state=row.state,
+        networks=tuple(joined),
     )
+
+
+def _missing(row: AssignedRow, what: str) -> SwarmError:
+    return SwarmError(Code.CORRUPT, f"the manager assigned task {row.id} without its {what}; asking for a complete set")
 
 
 def diff(held: Mapping[str, Assignment], batch: Batch, tasks: tuple[Assignment, ...]) -> Changes:

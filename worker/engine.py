@@ -8,6 +8,7 @@ import random
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from ipaddress import IPv4Address
 from pathlib import Path
 
 import structlog
@@ -16,17 +17,24 @@ from swarmpy.clock import Clock
 from swarmpy.daemon.cgroups import RECORD as CGROUPS_RECORD
 from swarmpy.errors import SwarmError
 from swarmpy.files import write_atomic
+from swarmpy.model.node import Capability
 from swarmpy.model.states import Runtime
 from worker.alarms import Alarms
-from worker.executor.cgroups import hierarchies
+from worker.containerd.runtime import read_runtime
+from worker.executor.cgroups import hierarchies, mounts
+from worker.executor.container.assembly import Containers
 from worker.executor.directories import TaskDirectories
 from worker.executor.host import HostLink
 from worker.executor.limits import Cgroups
 from worker.executor.node import NodeFacts
 from worker.executor.ports import PortPool, ephemeral_range
 from worker.executor.process import ProcessExecutor
+from worker.executor.protocol import Executor
 from worker.host import Place
 from worker.logs.store import LogStore
+from worker.network.link.joint import Place as NetworkPlace
+from worker.network.link.links import why_unsupported
+from worker.network.networks import NodeNetworks
 from worker.resources import find_out
 from worker.task.journal import FileJournal
 from worker.task.runner import TaskRunner
@@ -52,7 +60,14 @@ class Engine:
         self.alarms = Alarms(clock)
         self.logs = LogStore(place.state_dir / "tasks", clock)
         self.cgroups = _cgroups(place, clock)
-        self.machine = replace(find_out(self.cgroups.missing), hostname=place.hostname)
+        self.key = node_key(place.state_dir)
+        self._runtime = read_runtime(place.state_dir)
+        no_network = why_unsupported()
+        no_containers = self._runtime.missing or no_network
+        found = find_out(self.cgroups.missing, containers=no_containers)
+        self.machine = replace(found, hostname=place.hostname)
+        self.networks = None if no_network else self._make_networks()
+        self.containers: Containers | None = None
         self.ports = PortPool(
             place.data_addr,
             clock=clock,
@@ -60,12 +75,13 @@ class Engine:
             ephemeral=ephemeral_range(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text()),
         )
         self.runner = TaskRunner(
-            executors={Runtime.PROCESS: self._process_executor()},
+            executors=self._executors(),
             journal=FileJournal(place.state_dir / "worker" / "tasks"),
             alarms=self.alarms,
             clock=clock,
             rng=rng,
             boot_id=place.boot_id,
+            data_addr=place.data_addr,
         )
 
     async def run(self) -> None:
@@ -74,7 +90,11 @@ class Engine:
             async with asyncio.TaskGroup() as group:
                 group.create_task(self.alarms.run())
                 group.create_task(self.runner.run())
+                if self.containers is not None and self.networks is not None:
+                    group.create_task(self.networks.run())
         finally:
+            if self.containers is not None:
+                await self.containers.close()
             self.logs.close()
             self.ports.close()
             self.cgroups.close()
@@ -87,6 +107,34 @@ class Engine:
             yield
         finally:
             self._name_server = _no_name_server
+
+    def _executors(self) -> dict[Runtime, Executor]:
+        """Return what runs which kind of task here; why containers are missing is in `machine.missing`."""
+        executors: dict[Runtime, Executor] = {Runtime.PROCESS: self._process_executor()}
+        if self._runtime.socket is not None and self.networks is not None:
+            self.containers = Containers(
+                state_dir=self._place.state_dir,
+                socket=self._runtime.socket,
+                driver=self._runtime.driver,
+                networks=self.networks,
+                logs=self.logs,
+                ports=self.ports,
+                cgroups=self.cgroups,
+                node=self._facts,
+                clock=self._clock,
+                rng=self._rng,
+            )
+            executors[Runtime.CONTAINER] = self.containers.executor
+        else:
+            log.info("no_containers", reason=self.machine.missing.get(Capability.CONTAINER, ""))
+        return executors
+
+    def _make_networks(self) -> NodeNetworks:
+        place = NetworkPlace(self._place.state_dir, self.key, IPv4Address(self._place.data_addr))
+        return NodeNetworks(place, clock=self._clock, name_server=self._served_names)
+
+    def _served_names(self) -> str:
+        return self._name_server()
 
     def _process_executor(self) -> ProcessExecutor:
         return ProcessExecutor(
@@ -109,6 +157,11 @@ class Engine:
         return await TaskHostClient.connect(task_host_socket(self._place.state_dir), on_exit)
 
 
+def node_key(state_dir: Path) -> str:
+    """Return what tells this node's groups, links and tables from those of other nodes on the machine."""
+    return hashlib.sha256(str(state_dir.resolve()).encode()).hexdigest()[:12]
+
+
 def _no_name_server() -> str:
     """What `name_server` returns until the node has a data plane that answers."""
     return ""
@@ -119,11 +172,9 @@ def _cgroups(place: Place, clock: Clock) -> Cgroups:
 
     Where they are is noted for swarmpyd, which outlives us when the node stops with its tasks.
     """
-    key = hashlib.sha256(str(place.state_dir.resolve()).encode()).hexdigest()[:12]
-    mounted = hierarchies(
-        Path("/proc/self/mountinfo").read_text(), lambda mount: (mount / "cgroup.controllers").read_text()
-    )
-    made = Cgroups(mounted, key, clock)
+    mountinfo = Path("/proc/self/mountinfo").read_text()
+    mounted = hierarchies(mountinfo, lambda mount: (mount / "cgroup.controllers").read_text())
+    made = Cgroups(mounted, node_key(place.state_dir), clock, others=mounts(mountinfo))
     record = "".join(f"{directory}\n" for directory in made.directories)
     try:
         write_atomic(place.state_dir / "run" / CGROUPS_RECORD, record.encode())

@@ -7,6 +7,7 @@ from typing import Final, cast
 
 from swarmpy.api.v1 import dispatcher_pb2 as pb
 from swarmpy.api.v1 import types_pb2
+from swarmpy.model.network import NetworkAddress, NetworkRow
 from swarmpy.model.node import NodeDescription
 from swarmpy.model.service import ServiceVersion
 from swarmpy.model.states import NodeRole, TaskState
@@ -32,6 +33,8 @@ def batch_of(message: pb.Assignments) -> Batch:
         removed_tasks=tuple(message.removed_tasks),
         versions=tuple(from_proto(v, ServiceVersion) for v in message.service_versions),
         removed_versions=tuple(message.removed_versions),
+        networks=tuple(from_proto(n, NetworkRow) for n in message.networks),
+        removed_networks=tuple(message.removed_networks),
     )
 
 
@@ -50,6 +53,7 @@ def _row(task: pb.AssignedTask) -> AssignedRow:
         desired_reason=task.desired_reason,
         withdrawn_at=task.withdrawn_at,
         state=TaskState(task.state),
+        networks=tuple(from_proto(n, NetworkAddress) for n in task.networks),
     )
 
 

@@ -24,6 +24,8 @@ _CAP_SETUID: Final = 7
 _FIRST_LOW_PORT: Final = 80
 _ARCHITECTURES: Final = MappingProxyType({"aarch64": "arm64", "amd64": "x86_64"})
 _NANO: Final = 10**9
+_NO_CONTAINERS: Final = "this worker runs process tasks only"
+_NO_NETWORKS: Final = "networks of the cluster are not supported by nodes yet (see the status table in README.md)"
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,17 +62,26 @@ class Machine:
         )
 
 
-def find_out(limits: Mapping[Capability, str], *, proc: Path = Path("/proc")) -> Machine:
+def find_out(
+    limits: Mapping[Capability, str],
+    *,
+    containers: str = _NO_CONTAINERS,
+    networks: str = _NO_NETWORKS,
+    proc: Path = Path("/proc"),
+) -> Machine:
     """Ask the machine what it has.
 
     Args:
         limits: the limits that cannot be enforced, each with its reason (`Cgroups.missing`).
+        containers: why this node runs no containers (`worker.containerd.runtime.Runtime.missing`), empty if it does.
+        networks: why it cannot join tasks to networks (`worker.network.link.links.why_unsupported`), empty if it can.
         proc: where procfs is mounted.
     """
-    missing = {
-        Capability.CONTAINER: "containers are not supported yet (see the status table in README.md)",
-        **limits,
-    }
+    missing = dict(limits)
+    if containers:
+        missing[Capability.CONTAINER] = containers
+    if networks:
+        missing[Capability.NETWORK] = networks
     effective = capability_bits((proc / "self/status").read_text())
     if not (effective >> _CAP_SETUID & 1 and effective >> _CAP_SETGID & 1):
         missing[Capability.SWITCH_USER] = "swarmpyd does not run as root, so tasks run as its own user"

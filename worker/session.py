@@ -20,11 +20,10 @@ from swarmpy.api.v1 import dispatcher_pb2_grpc
 from swarmpy.clock import Clock
 from swarmpy.errors import Code, SwarmError
 from swarmpy.model.node import NodeDescription
-from swarmpy.model.service import ServiceVersion
 from swarmpy.rpc.status import to_error
 from worker import messages
 from worker.alarms import Alarms
-from worker.assignments import diff, resolve
+from worker.assignments import Known, diff, resolve
 from worker.backoff import full_jitter_s
 from worker.endpoints import EndpointsLink
 from worker.logs.store import LogStore
@@ -101,7 +100,7 @@ class Session:
         self._manager_addr = manager_addr
         self._feature_level = feature_level
         self._on_standing = on_standing
-        self._versions: dict[str, ServiceVersion] = {}
+        self._known = Known()
         self._said_applied: tuple[int, tuple[str, ...]] = (0, ())
         self._outbox: Outbox | None = None
         self._left = False
@@ -245,7 +244,7 @@ class Session:
 
     def _assign(self, message: pb.Assignments) -> None:
         batch = messages.batch_of(message)
-        tasks, self._versions = resolve(batch, self._versions)
+        tasks, self._known = resolve(batch, self._known)
         self._runner.apply(diff(self._runner.assignments, batch, tasks))
 
     def _subscribe(self, message: pb.LogSubscription) -> None:

@@ -1,14 +1,16 @@
 """Runs the benchmarks, all or those that are named, one after another; ends with their results as JSON lines.
 
-    python -m scripts.bench [NAME...] [-- OPTION...]
+    python -m scripts.bench [NAME...]
+    python -m scripts.bench NAME OPTION...
 
-A benchmark whose peer program is missing is skipped, and the Debian packages that have it are named. The exit status is
-1 if a benchmark failed.
+Options are the benchmark's own, such as `--rounds 3`; `python -m scripts.bench NAME --help` lists them. A benchmark
+whose peer program is missing is skipped, and the Debian packages that have it are named. The exit status is 1 if a
+benchmark failed.
 """
 
 from __future__ import annotations
 
-import argparse
+import itertools
 import json
 import shutil
 import subprocess
@@ -60,21 +62,38 @@ def is_result(line: str) -> bool:
         return False
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("names", nargs="*", metavar="NAME", help=f"one of {', '.join(benchmarks())}")
-    words, _, options = " ".join(sys.argv[1:]).partition("-- ")
-    given = parser.parse_args(words.split())
-    if unknown := sorted(set(given.names) - set(benchmarks())):
-        parser.error(f"no benchmark {', '.join(unknown)}; there are {', '.join(benchmarks())}")
+def split(words: Sequence[str], known: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Return the names of benchmarks (all, if none is given) and the options for the one that is named.
+
+    Raises:
+        ValueError: there is no such benchmark, or the options are for none or for several.
+    """
+    names = list(itertools.takewhile(lambda word: not word.startswith("-"), words))
+    options = list(words[len(names) :])
+    if unknown := sorted(set(names) - set(known)):
+        raise ValueError(f"no benchmark {', '.join(unknown)}; there are {', '.join(known)}")
+    if options and len(names) != 1:
+        raise ValueError(f"{options[0]}: options are for one benchmark, which comes first: NAME {' '.join(options)}")
+    return names or list(known), options
+
+
+def main(words: Sequence[str]) -> int:
+    if words and words[0] in ("-h", "--help"):
+        print(f"{__doc__}\nThere are {', '.join(benchmarks())}.")
+        return 0
+    try:
+        names, options = split(words, benchmarks())
+    except ValueError as error:
+        print(f"scripts.bench: {error}", file=sys.stderr)
+        return 2
     failed, results = [], []
-    for name in given.names or benchmarks():
+    for name in names:
         print(f"== {name}", flush=True)
         if lacking := missing(name):
             print(f"skipped: {', '.join(lacking)} not found: apt-get install {' '.join(sorted(lacking.values()))}\n")
             continue
         began_s = time.monotonic()
-        good, found = run(name, options.split())
+        good, found = run(name, options)
         results += found
         if not good:
             failed.append(name)
@@ -86,4 +105,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(sys.argv[1:]))

@@ -11,6 +11,7 @@ import signal
 import subprocess
 import tempfile
 from base64 import b64encode
+from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self
@@ -99,8 +100,9 @@ async def _chunked(reader: asyncio.StreamReader) -> bytes:
 class Daemon:
     """One dockerd with its containerd."""
 
-    def __init__(self, directory: Path, place: Place) -> None:
+    def __init__(self, directory: Path, place: Place, options: Sequence[str] = NO_NETWORKS) -> None:
         self.place = place
+        self._options = tuple(options)
         self.socket = directory / "sock"
         self.api = Api(self.socket)
         self._dir = directory
@@ -112,7 +114,7 @@ class Daemon:
         assert program is not None, "why_not() was asked"
         here = self._dir
         places = ("--data-root", here / "data", "--exec-root", here / "exec", "--pidfile", here / "pid")
-        command = [*self.place.enter, program, *NO_NETWORKS, *map(str, places), "-H", f"unix://{self.socket}"]
+        command = [*self.place.enter, program, *self._options, *map(str, places), "-H", f"unix://{self.socket}"]
         with (here / "log").open("ab") as log:
             environ = {**os.environ, "PATH": SEARCHED}
             self._process = subprocess.Popen(command, stdout=log, stderr=log, env=environ, start_new_session=True)
@@ -154,10 +156,11 @@ class Daemon:
 class Dockers:
     """Managers of one swarm; use it by `async with`."""
 
-    def __init__(self, managers: int) -> None:
+    def __init__(self, managers: int, options: Sequence[str] = NO_NETWORKS) -> None:
         self.network = Namespaces()
         self._root = Path(tempfile.mkdtemp(prefix="dockers-"))
-        self.daemons = [Daemon(self._root / str(n), self.network.place(n)) for n in range(1, managers + 1)]
+        places = [self.network.place(n) for n in range(1, managers + 1)]
+        self.daemons = [Daemon(self._root / str(n), place, options) for n, place in enumerate(places, 1)]
 
     async def __aenter__(self) -> Self:
         try:

@@ -192,7 +192,7 @@ def identity_of(admission: Admission, manager: Address) -> Identity:
         root_pem=admission.root_pem,
         managers=(str(manager),),
         advertise_addr=ADDRESS,
-        data_addr=ADDRESS,
+        node_addr=ADDRESS,
         issued_at=admission.issued_at,
         expires_at=admission.expires_at,
     )

@@ -143,7 +143,8 @@ def main() -> int:
     options = parser.parse_args()
     for number in ENDS:
         signal.signal(number, interrupt)
-    cluster = Cluster(root=Path(tempfile.mkdtemp(prefix="swarmpy-demo-")), network=Localhost())
+    environ = {"SWARMPY_CONTAINERD": "off", **os.environ}  # plain processes are all that it runs
+    cluster = Cluster(root=Path(tempfile.mkdtemp(prefix="swarmpy-demo-")), network=Localhost(), environ=environ)
     began_s = time.monotonic()
     status = 1
     try:

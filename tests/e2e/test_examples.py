@@ -81,7 +81,7 @@ def test_whoami_finishes_what_it_began_and_does_not_wait_for_idle_clients() -> N
 def test_the_shop_is_a_valid_stack() -> None:
     environ = {"PWD": str(EXAMPLES.parent), "PYTHON": sys.executable}
     loaded = load([str(EXAMPLES / "shop" / "compose.yaml")], environ, stdin=io.StringIO)
-    services = convert(loaded.document, "shop", directory=loaded.directory, environ=environ)
+    services = convert(loaded.document, "shop", directory=loaded.directory, environ=environ).services
     assert [service.short for service in in_order(services)] == ["stock", "api", "front"]
     assert loaded.missing == ()
     for service in services:

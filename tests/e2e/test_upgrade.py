@@ -29,7 +29,7 @@ async def test_the_cluster_rises_with_its_last_manager() -> None:
             if place < 2:
                 with pytest.raises(SwarmError, match="cannot store configs yet"):
                     await cluster.client.configs.create(SPEC)
-        await until(lambda: _is_at(cluster, 2), what="the cluster is at level 2")
+        await until(lambda: _is_at(cluster, features.LEVEL), what="the cluster is at its level")
         assert (await cluster.client.configs.create(SPEC)).name == "site"
 
         late = cluster.new_node()  # as old as all were at first
@@ -39,7 +39,7 @@ async def test_the_cluster_rises_with_its_last_manager() -> None:
         output = await late.cli("swarm", "join", "--token", tokens.manager, cluster.join_address, check=False)
         assert (output.status, output.err) == (
             1,
-            "Error: this manager's release has feature level 1, the cluster is at 2: "
+            f"Error: this manager's release has feature level 1, the cluster is at {features.LEVEL}: "
             "install a newer release of swarmpy on this node\n",
         )
         await cluster.join([late], NodeRole.WORKER)

@@ -5,6 +5,10 @@ from __future__ import annotations
 import asyncio
 import heapq
 import itertools
+from collections.abc import Coroutine
+from typing import Any, TypeVar
+
+T = TypeVar("T")
 
 
 class FakeClock:
@@ -28,6 +32,16 @@ class FakeClock:
         woken: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         heapq.heappush(self._sleepers, (self._now_s + delay_s, next(self._order), woken))
         await woken
+
+    async def through(self, work: Coroutine[Any, Any, T], step_s: float = 1.0) -> T:
+        """Return what `work` does; time goes on in steps until it is done, also while it waits for the machine."""
+        task = asyncio.ensure_future(work)
+        try:
+            while not task.done():
+                await self.advance(step_s)
+        finally:
+            task.cancel()
+        return await task
 
     async def advance(self, seconds: float) -> None:
         """Move time on by `seconds`, letting each sleeper run before the next one is woken."""

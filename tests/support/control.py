@@ -18,6 +18,7 @@ from swarmpy.errors import Code, InvalidSpecError, SwarmError, invalid, not_foun
 from swarmpy.model.cluster import Cluster, JoinTokens
 from swarmpy.model.config import Config
 from swarmpy.model.endpoints import HostPort, ServicePort
+from swarmpy.model.network import PREDEFINED, Network, NetworkAddress
 from swarmpy.model.node import ManagerStatus, Node, NodeDescription, NodeSpec, Platform
 from swarmpy.model.service import Endpoint, Service, ServiceVersion, UpdateStatus, version_id
 from swarmpy.model.spec import Resources, ServiceSpec
@@ -76,6 +77,7 @@ class FakeCluster:
         self.touched: set[str] = set()
         self.stale_reads: list[str] = []
         self.configs: dict[str, Config] = {}
+        self.networks: dict[str, Network] = {}
         self.consensus = _one_manager()
         self.snapshot = b""
         self.add_node("n1", manager=ManagerStatus(raft_id=1, addr="127.0.0.1:2377", leader=True, reachable=True))
@@ -125,7 +127,7 @@ class FakeCluster:
         self.put(node)
         return self.nodes[node.id]
 
-    def put(self, thing: Service | Task | Node | Cluster | Config, *, removed: bool = False) -> Any:
+    def put(self, thing: Service | Task | Node | Cluster | Config | Network, *, removed: bool = False) -> Any:
         """Write one object (or remove it) as a revision of its own, and return it as written."""
         with self.changed:
             self.revision += 1
@@ -144,6 +146,9 @@ class FakeCluster:
                 case Config():
                     table = self.configs
                     fill(change.config, thing)
+                case Network():
+                    table = self.networks
+                    fill(change.network, thing)
                 case Cluster():
                     table = {}
                     self.cluster = thing
@@ -165,6 +170,10 @@ class FakeCluster:
             "state": TaskState.RUNNING,
             "ready": True,
             "host_ports": (HostPort(target=port, port=20_000 + slot),) if port else (),
+            "networks": tuple(
+                NetworkAddress(network_id=vip.network_id, address=f"{vip.address.rpartition('.')[0]}.{100 + slot}")
+                for vip in service.endpoint.vips
+            ),
         }
         task = Task(
             id=fake_id("task", number),
@@ -193,6 +202,7 @@ class FakeCluster:
         _check(spec)
         if any(service.name.casefold() == spec.name.casefold() for service in self.services.values()):
             raise SwarmError(Code.ALREADY_EXISTS, f"service {spec.name} already exists")
+        spec = self._with_network_ids(spec)
         service = self.put(
             Service(
                 id=fake_id("service", len(self.log) + 1),
@@ -212,6 +222,7 @@ class FakeCluster:
         if service.version != version or service.name in self.touched:
             self.touched.discard(service.name)
             raise _stale("service")
+        spec = self._with_network_ids(spec)
         new = spec.task != service.spec.task
         service = self.put(
             msgspec.structs.replace(
@@ -227,6 +238,15 @@ class FakeCluster:
         self._remember(service)
         self.settle(self, service)
         return service  # type: ignore[no-any-return]  # put() answers with what it was given
+
+    def _with_network_ids(self, spec: ServiceSpec) -> ServiceSpec:
+        joined = tuple(
+            one
+            if one.target in PREDEFINED
+            else msgspec.structs.replace(one, target=self.find(self.networks, one.target, "network").id)
+            for one in spec.task.networks
+        )
+        return msgspec.structs.replace(spec, task=msgspec.structs.replace(spec.task, networks=joined))
 
     def _remember(self, service: Service) -> None:
         version = version_id(service.id, service.spec_version)
@@ -327,4 +347,9 @@ def _endpoint(spec: ServiceSpec, vip_index: int) -> Endpoint:
         )
         for index, port in enumerate(spec.endpoint.ports)
     )
-    return Endpoint(vip_index=vip_index, ports=ports)
+    vips = tuple(
+        NetworkAddress(network_id=one.target, address=f"10.0.{number}.{1 + vip_index}")
+        for number, one in enumerate(spec.task.networks, 1)
+        if one.target not in PREDEFINED
+    )
+    return Endpoint(vip_index=vip_index, ports=ports, vips=vips)

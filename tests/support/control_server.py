@@ -28,6 +28,7 @@ from swarmpy.rpc.stale import STALE_KEY
 from swarmpy.rpc.status import STATUS, to_metadata
 from swarmpy.wire.convert import fill, from_proto
 from tests.support.control import NOW, FakeCluster, fake_id
+from tests.support.control_networks import NetworkCalls
 
 
 class FakeServer:
@@ -93,7 +94,7 @@ class _Boundary(grpc.ServerInterceptor):
         return make(call, handler.request_deserializer, handler.response_serializer)
 
 
-class _Control(ControlServicer):
+class _Control(NetworkCalls, ControlServicer):
     def __init__(self, cluster: FakeCluster) -> None:
         self._cluster = cluster
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
+from pathlib import Path
+from typing import TypeVar
 
 from swarmpy.errors import Code, SwarmError
 from swarmpy.model.endpoints import (
@@ -63,6 +65,9 @@ def task(task_id: str, service_id: str, *ports: tuple[int, int], slot: int = 1, 
     )
 
 
+T = TypeVar("T")
+
+
 class FakeBalancer:
     """Remembers what it was told, in order, and closes the sockets that it is given."""
 
@@ -110,6 +115,26 @@ class FakeBalancer:
         for key in tuple(self.listeners):
             await self.unlisten(key)
         self.closed = True
+
+
+class FakeNamespaces:
+    """Namespaces by path, each known by a number; whatever is opened in one is opened here."""
+
+    def __init__(self) -> None:
+        self.there: dict[Path, int] = {}
+        self.entered: list[Path] = []
+        self.refusing: SwarmError | None = None
+
+    def identity(self, path: Path) -> int | None:
+        return self.there.get(path)
+
+    def open_in(self, path: Path, make: Callable[[], T]) -> T:
+        self.entered.append(path)
+        if self.refusing is not None:
+            raise self.refusing
+        if path not in self.there:
+            raise SwarmError(Code.NOT_FOUND, f"no network namespace is pinned at {path}")
+        return make()
 
 
 class FakeSockets:

@@ -10,7 +10,7 @@ from worker.assignments import Assignment
 from worker.executor.protocol import Found, Listener, Started
 from worker.health.checks import Check, HealthPlan
 from worker.health.probe import ProbeResult
-from worker.task.outcome import Exit
+from worker.task.outcome import Exit, signal_number
 
 
 class ScriptedExecutor:
@@ -53,6 +53,9 @@ class ScriptedExecutor:
     async def start(self, assignment: Assignment, host_ports: tuple[HostPort, ...]) -> Started:
         self._note("start", assignment.id)
         return Started(42, 1)
+
+    def stop_signal(self, assignment: Assignment) -> int:
+        return signal_number(assignment.version.task.container.stop_signal)
 
     async def signal(self, task_id: str, number: int) -> None:
         self._note(f"signal-{number}", task_id)

@@ -59,6 +59,17 @@ def hierarchies(mountinfo: str, v2_controllers: Callable[[Path], str]) -> dict[s
     return found
 
 
+def mounts(mountinfo: str) -> tuple[Path, ...]:
+    """Return where cgroup hierarchies of either version are mounted, each once; text as in `hierarchies`."""
+    found = []
+    for line in mountinfo.splitlines():
+        head, _, tail = line.partition(" - ")
+        words = head.split()
+        if tail.split(" ", 1)[0] in ("cgroup", "cgroup2") and len(words) >= 5:
+            found.append(Path(words[4].replace("\\040", " ")))
+    return tuple(dict.fromkeys(found))
+
+
 def settings(limits: Resources, at: Mapping[str, Hierarchy]) -> list[Setting]:
     """Return what to write for `limits`, in the order in which the kernel accepts it.
 

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 from pathlib import Path
+from typing import Final
 
 import structlog
 
 from swarmpy.errors import Code, SwarmError
 
+_ASIDE: Final = ".removed-"
 _log = structlog.get_logger()
 
 
@@ -53,8 +56,18 @@ class TaskDirectories:
         """Delete a task's folder and all in it; what cannot be deleted is said and left."""
         shutil.rmtree(self.task(task_id), onerror=_say)
 
+    def set_aside(self, task_id: str) -> str:
+        """Give a task's folder a name that is no task's, and return that, to be removed.
+
+        It takes no time, so no task of this id can begin to use the folder between a look and its removal.
+        """
+        aside = f"{_ASIDE}{task_id}" if not task_id.startswith(_ASIDE) else task_id
+        with contextlib.suppress(OSError):  # it has gone, or an earlier one of that name is still being removed
+            self.task(task_id).rename(self.task(aside))
+        return aside
+
     def present(self) -> list[str]:
-        """Return the ids of all tasks that have a folder."""
+        """Return the ids of all tasks that have a folder, and the names of folders set aside."""
         return [p.name for p in self.root.iterdir()]
 
 

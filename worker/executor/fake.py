@@ -11,7 +11,7 @@ from worker.assignments import Assignment
 from worker.executor.protocol import Listener, Started
 from worker.health.checks import Check, HealthPlan
 from worker.health.probe import ProbeResult
-from worker.task.outcome import Exit
+from worker.task.outcome import Exit, signal_number
 
 _FIRST_PORT = 20000
 _PORTS = 12000
@@ -58,6 +58,9 @@ class FakeExecutor:
     async def start(self, assignment: Assignment, host_ports: tuple[HostPort, ...]) -> Started:
         self._running.add(assignment.id)
         return Started(next(self._pids), 1)
+
+    def stop_signal(self, assignment: Assignment) -> int:
+        return signal_number(assignment.version.task.container.stop_signal)
 
     async def signal(self, task_id: str, number: int) -> None:
         self.exit(task_id, -number)

@@ -6,7 +6,7 @@ import contextlib
 import errno
 import os
 import signal
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Final
 
@@ -22,6 +22,9 @@ from worker.executor.cgroups import CONTROLLER, Hierarchy, groups_of, limited, o
 _TOP: Final = "swarmpy"
 _REMOVE_WITHIN_S: Final = 5.0
 _OOM_FILE: Final = {1: "memory.oom_control", 2: "memory.events"}
+_NO_LIMIT_BYTES: Final = 1 << 60
+"""Version 1 has no word for "no limit", only a number that no machine has the memory for."""
+
 _LIMIT_FILE: Final = {1: "memory.limit_in_bytes", 2: "memory.max"}
 _log = structlog.get_logger()
 
@@ -29,13 +32,17 @@ _log = structlog.get_logger()
 class Cgroups:
     """Groups `swarmpy/<node key>/<task id>` in each controller's hierarchy."""
 
-    def __init__(self, at: Mapping[str, Hierarchy], node_key: str, clock: Clock) -> None:
+    def __init__(
+        self, at: Mapping[str, Hierarchy], node_key: str, clock: Clock, *, others: Iterable[Path] = ()
+    ) -> None:
         """
         Args:
             at: where each controller is.
             node_key: tells this node's groups from those of other nodes on the machine.
+            others: mounts of further hierarchies, in which a container's runtime makes groups of the same name.
         """
         self._at = at
+        self._mounts = tuple(dict.fromkeys((*(h.mount for h in at.values()), *others)))
         self._key = node_key
         self._clock = clock
         self.missing: dict[Capability, str] = {}
@@ -49,7 +56,11 @@ class Cgroups:
     @property
     def directories(self) -> tuple[Path, ...]:
         """This node's own directory in each hierarchy."""
-        return tuple(self._base(hierarchy) for hierarchy in dict.fromkeys(self._at.values()))
+        return tuple(mount / _TOP / self._key for mount in self._mounts)
+
+    def path(self, task_id: str) -> str:
+        """Return the path of the task's group below each hierarchy's mount."""
+        return f"/{_TOP}/{self._key}/{task_id}"
 
     def _probe(self) -> None:
         """Find out by doing: make this node's groups and see whether a task's group can be made in them."""
@@ -110,9 +121,10 @@ class Cgroups:
         group = self._group("memory", task_id)
         try:
             if oom_kills((group / _OOM_FILE[hierarchy.version]).read_text()):
-                return int((group / _LIMIT_FILE[hierarchy.version]).read_text())
+                limit = int((group / _LIMIT_FILE[hierarchy.version]).read_text())
+                return limit if limit < _NO_LIMIT_BYTES else 0
         except (OSError, ValueError):
-            return 0  # a task without a memory limit has no such group
+            return 0  # a task without a memory limit has no such group, or "max" for a limit
         return 0
 
     async def remove(self, task_id: str) -> None:
@@ -121,8 +133,8 @@ class Cgroups:
         Raises:
             SwarmError: UNAVAILABLE, a group stays busy.
         """
-        for hierarchy in dict.fromkeys(self._at.values()):
-            group = self._base(hierarchy) / task_id
+        for directory in self.directories:
+            group = directory / task_id
             if group.exists():
                 await self._remove(group)
 
@@ -144,8 +156,7 @@ class Cgroups:
 
     async def sweep(self, is_held: Callable[[str], bool]) -> None:
         """Remove the groups of tasks that are not held: a former worker died before it could."""
-        for hierarchy in dict.fromkeys(self._at.values()):
-            base = self._base(hierarchy)
+        for base in self.directories:
             names = [p.name for p in base.iterdir() if p.is_dir()] if base.is_dir() else []
             for name in names:
                 if not is_held(name):
@@ -156,10 +167,10 @@ class Cgroups:
 
     def close(self) -> None:
         """Remove this node's own group where it is empty; tasks that go on keep it."""
-        for hierarchy in dict.fromkeys(self._at.values()):
+        for directory in self.directories:
             with contextlib.suppress(OSError):
-                self._base(hierarchy).rmdir()
-                (hierarchy.mount / _TOP).rmdir()
+                directory.rmdir()
+                directory.parent.rmdir()
 
     def _group(self, controller: str, task_id: str) -> Path:
         return self._base(self._at[controller]) / task_id

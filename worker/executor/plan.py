@@ -98,9 +98,17 @@ def environment(
     assignment: Assignment, host_ports: tuple[HostPort, ...], node: NodeFacts, *, home: str
 ) -> dict[str, str]:
     """Return the task's whole environment: ours, then the spec's; nothing is inherited."""
-    env = {
-        "PATH": DEFAULT_PATH,
-        "HOME": home,
+    env = {"PATH": DEFAULT_PATH, "HOME": home, **identity_variables(assignment, node)}
+    if node.dns:
+        env["SWARMPY_DNS"] = node.dns
+    env.update(port_variables(host_ports, node.data_addr))
+    env.update(spec_variables(assignment, node))
+    return env
+
+
+def identity_variables(assignment: Assignment, node: NodeFacts) -> dict[str, str]:
+    """Return what every task is told of itself, whatever runs it."""
+    return {
         "SWARMPY_TASK_ID": assignment.id,
         "SWARMPY_TASK_NAME": assignment.name,
         "SWARMPY_TASK_SLOT": str(assignment.slot),
@@ -109,14 +117,16 @@ def environment(
         "SWARMPY_NODE_ID": node.id,
         "SWARMPY_NODE_ADDR": node.data_addr,
     }
-    if node.dns:
-        env["SWARMPY_DNS"] = node.dns
-    env.update(port_variables(host_ports, node.data_addr))
-    for pair in assignment.version.task.container.env:
-        name, separator, value = pair.partition("=")
-        if separator:
-            env[name] = expand(value, assignment, node)
-    return env
+
+
+def spec_variables(assignment: Assignment, node: NodeFacts) -> list[tuple[str, str]]:
+    """Return the spec's variables with their placeholders filled in.
+
+    Raises:
+        SwarmError: INVALID_ARGUMENT, an unknown placeholder.
+    """
+    pairs = (pair.partition("=") for pair in assignment.version.task.container.env)
+    return [(name, expand(value, assignment, node)) for name, separator, value in pairs if separator]
 
 
 def port_variables(host_ports: tuple[HostPort, ...], data_addr: str) -> dict[str, str]:

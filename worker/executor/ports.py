@@ -79,6 +79,10 @@ class PortPool:
         """Keep ports that a former worker gave to tasks which still run."""
         self._held.update(p.port for p in ports)
 
+    def holds(self, number: int) -> bool:
+        """Whether a task has this number."""
+        return number in self._held
+
     def release(self, ports: Iterable[HostPort]) -> None:
         """Give ports back; they are not handed out again for a while."""
         now_s = self._clock.monotonic()

@@ -24,7 +24,7 @@ from worker.health.probe import ProbeResult
 from worker.health.probers import probe_http, probe_tcp
 from worker.logs.format import Stream
 from worker.logs.store import LogStore, TaskLog
-from worker.task.outcome import Exit
+from worker.task.outcome import Exit, signal_number
 from worker.taskhost.client import ExecRequest, StartRequest, TaskExit
 
 MOST_PROBES: Final = 32
@@ -113,6 +113,9 @@ class ProcessExecutor:
             raise
         return Started(started.pid, started.start_time)
 
+    def stop_signal(self, assignment: Assignment) -> int:
+        return signal_number(assignment.version.task.container.stop_signal)
+
     async def signal(self, task_id: str, number: int) -> None:
         await self._link.host.signal(task_id, number)
 
@@ -176,7 +179,7 @@ class ProcessExecutor:
     async def sweep(self, is_held: Callable[[str], bool]) -> None:
         for task_id in self._directories.present():
             if not is_held(task_id):  # asked late: tasks are assigned meanwhile
-                await asyncio.to_thread(self._directories.remove, task_id)
+                await asyncio.to_thread(self._directories.remove, self._directories.set_aside(task_id))
         await self._cgroups.sweep(is_held)
 
     def _open_log(self, assignment: Assignment, owner: tuple[int, int] | None = None) -> TaskLog:

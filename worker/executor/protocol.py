@@ -54,8 +54,11 @@ class Executor(Protocol):
     async def start(self, assignment: Assignment, host_ports: tuple[HostPort, ...]) -> Started:
         """Start the process of a prepared task."""
 
+    def stop_signal(self, assignment: Assignment) -> int:
+        """Return the number of the signal that asks the task to end: the spec's, else its image's, else SIGTERM."""
+
     async def signal(self, task_id: str, number: int) -> None:
-        """Send a signal to all processes of the task; one that has ended is no error."""
+        """Send a signal to all processes of the task, in a container to its first; one that has ended is no error."""
 
     def health_plan(self, assignment: Assignment, host_ports: tuple[HostPort, ...]) -> HealthPlan:
         """Return which checks the task gets; an empty plan makes it ready as soon as it runs."""

@@ -20,7 +20,7 @@ def expand(text: str, assignment: Assignment, node: NodeFacts) -> str:
     Raises:
         SwarmError: INVALID_ARGUMENT, a placeholder is not one of those that there are.
     """
-    if "{{" not in text:
+    if "{{" not in text or assignment.local:  # they are a service's; a user's own container is given the text itself
         return text
     known = {
         ".Service.ID": assignment.service_id,

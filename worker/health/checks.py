@@ -52,14 +52,25 @@ class HealthPlan:
     readiness: Check | None = None
 
 
-def plan(container: ContainerSpec, host_ports: tuple[HostPort, ...]) -> HealthPlan:
+def plan(
+    container: ContainerSpec,
+    host_ports: tuple[HostPort, ...],
+    *,
+    image: Healthcheck | None = None,
+    any_port: bool = False,
+) -> HealthPlan:
     """Return the checks of a task. Without any in the spec, its TCP ports must accept a connection once.
+
+    Args:
+        image: the health check that comes with the task's image, for a spec that says nothing of it.
+        any_port: whether a check may ask for a port that is no target port: in a container every port is its own.
 
     Raises:
         SwarmError: INVALID_ARGUMENT, a test is malformed or names a port that the task has not.
     """
-    health = _check(container.healthcheck, host_ports, "healthcheck")
-    readiness = _check(container.readiness, host_ports, "readiness check")
+    wanted = container.healthcheck if container.healthcheck is not None else image
+    health = _check(wanted, host_ports, "healthcheck", any_port=any_port)
+    readiness = _check(container.readiness, host_ports, "readiness check", any_port=any_port)
     if readiness is None and health is None:
         readiness = _default_readiness(host_ports)
     return HealthPlan(health, readiness)
@@ -73,7 +84,7 @@ def _default_readiness(host_ports: Iterable[HostPort]) -> Check | None:
     return Check(CheckKind.TCP, ports=tcp, timeout_s=2.0, interval_s=1.0, retries=1, once=True, eager=True)
 
 
-def _check(spec: Healthcheck | None, host_ports: tuple[HostPort, ...], what: str) -> Check | None:
+def _check(spec: Healthcheck | None, host_ports: tuple[HostPort, ...], what: str, *, any_port: bool) -> Check | None:
     if spec is None or not spec.test or spec.test[0] == "NONE":
         return None
     argv: tuple[str, ...] = ()
@@ -86,7 +97,7 @@ def _check(spec: Healthcheck | None, host_ports: tuple[HostPort, ...], what: str
             kind, argv = CheckKind.SHELL, ("/bin/sh", "-c", line)
         case ("HTTP" | "TCP" as word, address):
             kind = CheckKind(word)
-            port, path = _target(address, host_ports, what)
+            port, path = _target(address, host_ports, what, any_port=any_port)
             ports = (port,)
         case _:
             raise invalid(
@@ -106,7 +117,7 @@ def _check(spec: Healthcheck | None, host_ports: tuple[HostPort, ...], what: str
     )
 
 
-def _target(address: str, host_ports: tuple[HostPort, ...], what: str) -> tuple[HostPort, str]:
+def _target(address: str, host_ports: tuple[HostPort, ...], what: str, *, any_port: bool) -> tuple[HostPort, str]:
     match = _PORT_PATH.fullmatch(address)
     if match is None:
         raise invalid(f"the {what}'s address {address!r} is not of the form :PORT or :PORT/PATH")
@@ -114,6 +125,8 @@ def _target(address: str, host_ports: tuple[HostPort, ...], what: str) -> tuple[
     for port in host_ports:
         if port.target == target and port.transport is Transport.TCP:
             return port, match[2] or "/"
+    if any_port:
+        return HostPort(target=target, port=target), match[2] or "/"
     raise _no_such_port(target, host_ports, what)
 
 

@@ -66,9 +66,10 @@ def _judge(path: str, line: bytes) -> ProbeResult:
 
 
 def _refused(port: HostPort, error: OSError) -> str:
+    named = str(port.target) if port.port == port.target else f"{port.target} (PORT={port.port})"
     if isinstance(error, ConnectionRefusedError):
-        return f"nothing listens on port {port.target} (PORT={port.port}) yet"
-    return f"port {port.target} (PORT={port.port}) cannot be reached: {error.strerror or error}"
+        return f"nothing listens on port {named} yet"
+    return f"port {named} cannot be reached: {error.strerror or error}"
 
 
 async def _close(writer: asyncio.StreamWriter) -> None:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
@@ -13,6 +14,7 @@ from swarmpy.model.spec import LogDriver
 from worker.logs.file import LogFile, log_options
 from worker.logs.format import LineSplitter, Stream
 from worker.logs.journald import JournalSender
+from worker.logs.tap import Tap
 
 # With 500 busy tasks one round of the loop takes 16 MiB, some 20 ms; one task alone still gets 300 MB/s.
 READ_BYTES: Final = 32 * 1024
@@ -26,8 +28,15 @@ class TaskLog:
     A FIFO that is also open for writing never ends, whoever comes and goes; the end is the task's exit.
     """
 
-    def __init__(self, directory: Path, driver: LogDriver, clock: Clock, name: str) -> None:
+    def __init__(self, directory: Path, driver: LogDriver, clock: Clock, name: str, taps: Sequence[Tap]) -> None:
+        """
+        Args:
+            taps: who else is given what comes; others may come and go.
+        """
         self._directory = directory
+        self._taps = taps
+        self._paused = False
+        self._flows = False
         options = log_options(driver)
         self.file = LogFile(directory / "logs", options, clock)
         self._journal = JournalSender(directory.name, name) if options.journal else None
@@ -54,6 +63,23 @@ class TaskLog:
             descriptor = os.open(path, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
             self._descriptors[stream] = descriptor
             loop.add_reader(descriptor, self._read, stream)
+
+    def go_on(self) -> None:
+        """Read again, unless a tap is still full."""
+        if self._paused and (self._flows or not any(tap.is_full for tap in self._taps)):
+            self._paused = False
+            for stream, descriptor in self._descriptors.items():
+                asyncio.get_running_loop().add_reader(descriptor, self._read, stream)
+
+    def flow(self) -> None:
+        """Wait for nobody any more: the task has ended, and what is left of its output is no more than pipes hold."""
+        self._flows = True
+        self.go_on()
+
+    def _pause(self) -> None:
+        self._paused = True
+        for descriptor in self._descriptors.values():
+            asyncio.get_running_loop().remove_reader(descriptor)
 
     def last_error_line(self) -> str:
         """Return the last line on standard error, having read what there is; for an exit's error sentence."""
@@ -98,6 +124,10 @@ class TaskLog:
             return False
         self.read_bytes += len(data)
         self._keep(stream, self._splitters[stream].feed(data))
+        for tap in self._taps:
+            tap.feed(stream, data)
+            if tap.is_full and not self._paused and not self._flows:
+                self._pause()
         return bool(data)
 
     def _keep(self, stream: Stream, pieces: Sequence[bytes]) -> None:
@@ -113,6 +143,7 @@ class LogStore:
         self._tasks = tasks_directory
         self._clock = clock
         self._open: dict[str, TaskLog] = {}
+        self._taps: dict[str, list[Tap]] = {}
         self._read_bytes = 0
         self._dropped_lines = 0
         self.opened_listeners: list[Callable[[], None]] = []
@@ -132,6 +163,29 @@ class LogStore:
         """Return the open log of a task; None before it is prepared and after it has ended."""
         return self._open.get(task_id)
 
+    @contextmanager
+    def tap(self, task_id: str) -> Iterator[Tap]:
+        """Give what the task writes from now on to a reader, too, until its log is finished."""
+        taps = self._taps.setdefault(task_id, [])
+        tap = Tap(lambda: self._go_on(task_id))
+        taps.append(tap)
+        try:
+            yield tap
+        finally:
+            taps.remove(tap)
+            self._go_on(task_id)
+            if not taps and task_id not in self._open:
+                self._taps.pop(task_id, None)
+
+    def _go_on(self, task_id: str) -> None:
+        if task_id in self._open:
+            self._open[task_id].go_on()
+
+    def flow(self, task_id: str) -> None:
+        """The task has ended: have the rest of its output read, whether or not its taps have room."""
+        if task_id in self._open:
+            self._open[task_id].flow()
+
     def open(self, task_id: str, driver: LogDriver, owner: tuple[int, int] | None = None, *, name: str = "") -> TaskLog:
         """Return the task's log, open; its directory must exist.
 
@@ -144,7 +198,8 @@ class LogStore:
         """
         log = self._open.get(task_id)
         if log is None:
-            log = TaskLog(self._tasks / task_id, driver, self._clock, name or task_id)
+            taps = self._taps.setdefault(task_id, [])
+            log = TaskLog(self._tasks / task_id, driver, self._clock, name or task_id, taps)
             try:
                 log.open(asyncio.get_running_loop(), owner)
             except OSError:
@@ -158,9 +213,14 @@ class LogStore:
     def finish(self, task_id: str) -> None:
         """End a task's log, having read the rest of it; one that is not open is no error."""
         log = self._open.pop(task_id, None)
+        if log is not None:
+            log.finish()
+        for tap in self._taps.get(task_id, ()):
+            tap.end()
+        if not self._taps.get(task_id):
+            self._taps.pop(task_id, None)
         if log is None:
             return
-        log.finish()
         self._read_bytes += log.read_bytes
         self._dropped_lines += log.dropped_lines
         for stream in Stream:

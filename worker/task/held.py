@@ -21,6 +21,7 @@ class Held:
     assignment: Assignment
     status: TaskStatus
     boot_id: str
+    data_addr: str = ""
     process: Process = Process.ABSENT
     ended: Exit | None = None
     start_time: int = 0
@@ -57,6 +58,7 @@ class Held:
             assignment=self.assignment,
             status=self.status,
             boot_id=self.boot_id,
+            data_addr=self.data_addr,
             start_time=self.start_time,
             removed=self.removed,
         )
@@ -78,7 +80,8 @@ class Held:
             acknowledged=self.acknowledged,
             released=self.released,
             healthy=self.healthy,
-            failing=bool(self.unhealthy),
+            # A container that a user started is only said to be unwell.
+            failing=bool(self.unhealthy) and not self.assignment.local,
             drained=self._is_drained(settled, busy),
             drain_until_s=withdrawn_s + container.drain_timeout_s,
             signalled_s=self.signalled_s,
@@ -93,12 +96,13 @@ class Held:
         return settled >= self.assignment.withdrawn_at and self.id not in busy
 
 
-def recovered(record: TaskRecord, *, boot_id: str, now_s: float) -> Held:
+def recovered(record: TaskRecord, *, boot_id: str, data_addr: str, now_s: float) -> Held:
     """Return a task as a former worker left it. Its process is unknown until the executor has told of it.
 
-    A task of another boot has ended with it; its files are still there.
+    A task of another boot has ended with it; its files are still there. One that listens where the node was is to end:
+    nobody reaches it there, and it cannot be told otherwise.
     """
-    held = Held(record.assignment, record.status, record.boot_id, removed=record.removed)
+    held = Held(record.assignment, record.status, record.boot_id, record.data_addr, removed=record.removed)
     held.start_time = record.start_time
     held.acknowledged = record.assignment.local
     held.ready = held.was_ready = record.status.ready
@@ -110,6 +114,10 @@ def recovered(record: TaskRecord, *, boot_id: str, now_s: float) -> Held:
         held.process = Process.EXITED
     elif record.boot_id == boot_id:
         held.process = Process.UNKNOWN
+        moved = record.data_addr not in ("", data_addr) and not record.assignment.local
+        if record.status.host_ports and moved:
+            held.unhealthy = f"it listens at {record.data_addr}, and the node is at {data_addr} now"
+            held.ready, held.not_ready_reason = False, held.unhealthy
     else:
         held.process = Process.EXITED
         held.ended = Exit(None, record.status.at, problem="node rebooted")

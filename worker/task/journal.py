@@ -24,11 +24,15 @@ _log = structlog.get_logger()
 
 
 class TaskRecord(Model, frozen=True):
-    """One task as it is remembered. `boot_id` names the boot in which its process was started."""
+    """One task as it is remembered.
+
+    `boot_id` names the boot in which its process was started, `data_addr` the address at which it was told to listen.
+    """
 
     assignment: Assignment
     status: TaskStatus
     boot_id: str
+    data_addr: str = ""
     start_time: int = 0
     removed: bool = False
 

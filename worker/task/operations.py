@@ -18,7 +18,7 @@ from worker.executor.protocol import Executor
 from worker.reports import StatusReports
 from worker.task.held import Held
 from worker.task.journal import Journal
-from worker.task.outcome import Outcome, conclude, failure, signal_number
+from worker.task.outcome import Outcome, conclude, failure
 from worker.task.state import Operation, Process
 
 _log = structlog.get_logger()
@@ -171,8 +171,7 @@ class Operations:
     async def _signal(self, held: Held) -> None:
         executor = self.executor(held)
         assert executor is not None, "what runs has an executor"
-        number = signal_number(held.assignment.version.task.container.stop_signal)
-        await executor.signal(held.id, number)
+        await executor.signal(held.id, executor.stop_signal(held.assignment))
         held.signalled_s = self._clock.monotonic()
 
     async def _kill(self, held: Held) -> None:
@@ -185,7 +184,7 @@ class Operations:
         outcome = conclude(
             ended=held.ended,
             stopping=held.signalled_s is not None,
-            unhealthy=held.unhealthy,
+            unhealthy="" if held.assignment.local else held.unhealthy,
             reason=held.assignment.desired_reason,
         )
         self._end(held, outcome)

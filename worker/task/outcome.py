@@ -10,12 +10,14 @@ from swarmpy.errors import Code, SwarmError, invalid
 from swarmpy.model.states import TaskState
 
 _LONGEST_OUTPUT: Final = 200
+_SIGNALLED: Final = 128
 _UNITS: Final = (("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10))
 
 
 @dataclass(frozen=True, slots=True)
 class Exit:
-    """How a process ended. `exit_code` below zero is `-signal`, None if nobody knows it.
+    """How a process ended. `exit_code` below zero is `-signal`, None if nobody knows it. Of a container it is 128 + n
+    for signal n, as Docker has it, with `by_signal` set: a program may exit with such a code by itself, too.
 
     `at` is wall seconds. `oom_limit_bytes` above zero: the kernel killed in the task's group at that limit.
     `problem` is the sentence where the exit code is lost. `last_output` is the last line on standard error.
@@ -26,6 +28,7 @@ class Exit:
     problem: str = ""
     oom_limit_bytes: int = 0
     last_output: str = ""
+    by_signal: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +71,12 @@ def exit_sentence(ended: Exit) -> str:
     """Return how a process failed, with the last thing that it said."""
     code = ended.exit_code
     assert code is not None, "only a known exit has a sentence"
-    text = f"killed by signal {-code} ({signal_name(-code)})" if code < 0 else f"exited with code {code}"
+    if code < 0:
+        text = f"killed by signal {-code} ({signal_name(-code)})"
+    elif ended.by_signal and code > _SIGNALLED:
+        text = f"exited with code {code} ({signal_name(code - _SIGNALLED)})"
+    else:
+        text = f"exited with code {code}"
     said = ended.last_output.strip()[:_LONGEST_OUTPUT]
     return f"{text}: {said}" if said else text
 

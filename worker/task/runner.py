@@ -47,6 +47,7 @@ class TaskRunner:
         clock: Clock,
         rng: random.Random,
         boot_id: str,
+        data_addr: str = "",
         orphan_grace_s: float = 10.0,
     ) -> None:
         """
@@ -55,6 +56,7 @@ class TaskRunner:
             journal: what a former worker left, and where this one leaves its own.
             alarms: wakes tasks at deadlines; must be run by the caller.
             boot_id: this boot of the machine; processes of another one have ended.
+            data_addr: where the node's tasks listen, if they do.
             orphan_grace_s: how long a process that no record stands for may take to end.
         """
         self._executors = executors
@@ -62,7 +64,7 @@ class TaskRunner:
         self._alarms = alarms
         self._clock = clock
         self._rng = rng
-        self._boot_id = boot_id
+        self._boot_id, self._data_addr = boot_id, data_addr
         self._orphan_grace_s = orphan_grace_s
         self._held: dict[str, Held] = {}
         self._draining: set[str] = set()
@@ -72,6 +74,9 @@ class TaskRunner:
         self._group: asyncio.TaskGroup | None = None
         self.reports = StatusReports(alarms, self._acknowledged)
         self.on_local: Callable[[str, TaskStatus], None] = _nobody_listens
+        self.on_released: Callable[[str], None] = _nobody_waits
+        self.is_kept: Callable[[str], bool] = _nobody_keeps
+        self.recovered = asyncio.Event()
         self._operations = Operations(executors, journal, self.reports, clock, self._tell_locally)
         self._vitals = Vitals(self._operations, clock, self._poke)
 
@@ -89,6 +94,11 @@ class TaskRunner:
     def local_statuses(self) -> Mapping[str, TaskStatus]:
         """The status of every local task that is held."""
         return {i: h.status for i, h in self._held.items() if h.assignment.local}
+
+    def local_run(self, task_id: str) -> int:
+        """Return which run of a local task is held; 0 if none is."""
+        held = self._held.get(task_id)
+        return held.assignment.run if held is not None and held.assignment.local else 0
 
     def may_run_again(self, task_id: str) -> bool:
         """Whether nothing is left to do for a task that has stopped: a local one may be put for another run."""
@@ -112,6 +122,7 @@ class TaskRunner:
             self._vitals.group = group
             try:
                 self._recover()
+                self.recovered.set()
                 for executor in dict.fromkeys(self._executors.values()):
                     group.create_task(executor.run(_Ear(self, executor)))
                 for held in list(self._held.values()):
@@ -154,7 +165,7 @@ class TaskRunner:
         """Begin to hold a task that this worker has no record of."""
         if assignment.row_state.is_stopped:
             return
-        held = Held(assignment, TaskStatus(state=TaskState.ASSIGNED), self._boot_id)
+        held = Held(assignment, TaskStatus(state=TaskState.ASSIGNED), self._boot_id, self._data_addr)
         self._held[assignment.id] = held
         if assignment.row_state >= TaskState.STARTING:
             held.status = TaskStatus(state=assignment.row_state)
@@ -185,7 +196,7 @@ class TaskRunner:
     def _recover(self) -> None:
         now_s = self._clock.monotonic()
         for record in self._journal.load():
-            held = recovered(record, boot_id=self._boot_id, now_s=now_s)
+            held = recovered(record, boot_id=self._boot_id, data_addr=self._data_addr, now_s=now_s)
             self._held[held.id] = held
             if held.withdrawn_s is not None:
                 self._draining.add(held.id)
@@ -208,7 +219,10 @@ class TaskRunner:
         for task_id in strays:
             self._orphans[task_id] = asyncio.Event()
             group.create_task(self._discard(executor, task_id, ended=found[task_id].ended is not None))
-        group.create_task(executor.sweep(lambda task_id: task_id in self._held or task_id in self._orphans))
+        group.create_task(executor.sweep(self._is_known))
+
+    def _is_known(self, task_id: str) -> bool:
+        return task_id in self._held or task_id in self._orphans or self.is_kept(task_id)
 
     def _match(self, held: Held, found: Found | None) -> None:
         if found is not None and found.ended is not None:
@@ -221,7 +235,7 @@ class TaskRunner:
                     self._operations.publish(held, state=TaskState.STARTING, pid=found.started.pid)
                 self._vitals.watch(held)
         elif held.process is Process.RUNNING or held.status.state == TaskState.RUNNING:
-            problem = "exit status lost: the task host does not know the task any more"
+            problem = "exit status lost: nothing on this node knows its process any more"
             self._note_exit(held, Exit(None, self._clock.now(), problem=problem))
         elif held.process is Process.UNKNOWN:
             held.process = Process.ABSENT
@@ -317,14 +331,27 @@ class TaskRunner:
     def _after(self, operation: Operation, held: Held) -> None:
         if operation is Operation.START and held.process is Process.RUNNING:
             self._vitals.watch(held)
+        elif operation is Operation.RELEASE and held.assignment.local:
+            self.on_released(held.id)
         elif operation is Operation.REMOVE:
             self._held.pop(held.id, None)
             self._draining.discard(held.id)
             self.reports.forget(held.id)
+            if held.assignment.local:
+                self.on_released(held.id)
 
 
 def _nobody_listens(_task_id: str, _status: TaskStatus) -> None:
     """What `on_local` does until somebody sets it."""
+
+
+def _nobody_waits(_task_id: str) -> None:
+    """What `on_released` does until somebody sets it: a local task may be put again, or is gone."""
+
+
+def _nobody_keeps(_task_id: str) -> bool:
+    """What `is_kept` answers until somebody keeps containers that do not run."""
+    return False
 
 
 class _Assignments(Mapping[str, Assignment]):

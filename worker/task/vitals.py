@@ -27,6 +27,9 @@ class Vitals:
 
     def watch(self, held: Held) -> None:
         """Begin to probe a task whose process runs; a task without checks is well and ready at once."""
+        if held.unhealthy:  # known from the start
+            self._tell(held)
+            return
         executor = self._operations.executor(held)
         assert executor is not None, "what runs has an executor"
         plan = executor.health_plan(held.assignment, held.status.host_ports)
@@ -68,6 +71,9 @@ class Vitals:
     def _health(self, held: Held, verdict: Verdict, output: str) -> None:
         if verdict is Verdict.HEALTHY:
             held.healthy = True
+            if held.assignment.local and held.unhealthy:
+                held.unhealthy = ""
+                held.ready = True
         elif verdict is Verdict.UNHEALTHY:
             held.unhealthy = output or "the health check failed"
             held.ready = False
@@ -84,6 +90,6 @@ class Vitals:
     def _tell(self, held: Held) -> None:
         if held.process is not Process.RUNNING:
             return
-        if held.status.state == TaskState.RUNNING:
+        if held.status.state == TaskState.RUNNING or (held.assignment.local and held.unhealthy):
             self._operations.publish_running(held)
         self._poke(held)

@@ -3,10 +3,10 @@ from __future__ import annotations
 import pytest
 
 from swarmpy.errors import Code, SwarmError
-from swarmpy.model.service import ServiceVersion
+from swarmpy.model.network import NetworkAddress, NetworkRow
 from swarmpy.model.states import TaskState
 from tests.support.dispatcher import service_version
-from worker.assignments import AssignedRow, Assignment, Batch, Changes, diff, resolve
+from worker.assignments import AssignedRow, Assignment, Batch, Changes, Known, OnNetwork, diff, resolve
 
 VERSION = service_version(name="web")
 
@@ -16,12 +16,12 @@ def row(task_id: str, desired: TaskState = TaskState.RUNNING, withdrawn_at: int 
 
 
 def changes(held: dict[str, Assignment], batch: Batch) -> Changes:
-    tasks, _ = resolve(batch, {VERSION.id: VERSION})
+    tasks, _ = resolve(batch, Known({VERSION.id: VERSION}))
     return diff(held, batch, tasks)
 
 
 def held(*rows: AssignedRow) -> dict[str, Assignment]:
-    tasks, _ = resolve(Batch(tasks=rows), {VERSION.id: VERSION})
+    tasks, _ = resolve(Batch(tasks=rows), Known({VERSION.id: VERSION}))
     return {t.id: t for t in tasks}
 
 
@@ -63,16 +63,26 @@ def test_a_jobs_desired_complete_lets_it_run() -> None:
 
 def test_a_version_is_remembered_until_it_is_removed() -> None:
     second = service_version(name="web", number=2)
-    _, known = resolve(Batch(versions=(second,)), {VERSION.id: VERSION})
-    assert set(known) == {VERSION.id, second.id}
+    _, known = resolve(Batch(versions=(second,)), Known({VERSION.id: VERSION}))
+    assert set(known.versions) == {VERSION.id, second.id}
     _, known = resolve(Batch(removed_versions=(VERSION.id,)), known)
-    assert set(known) == {second.id}
+    assert set(known.versions) == {second.id}
     _, known = resolve(Batch(complete=True, versions=(VERSION,)), known)
-    assert set(known) == {VERSION.id}
+    assert set(known.versions) == {VERSION.id}
 
 
 def test_a_task_without_its_version_asks_for_a_complete_set() -> None:
-    known: dict[str, ServiceVersion] = {}
     with pytest.raises(SwarmError, match=r"task a without its service version service-web\.1") as caught:
-        resolve(Batch(tasks=(row("a"),)), known)
+        resolve(Batch(tasks=(row("a"),)), Known())
     assert caught.value.code is Code.CORRUPT
+
+
+def test_a_task_comes_with_the_networks_that_it_is_on() -> None:
+    network = NetworkRow(id="n1", name="front", subnet="10.0.1.0/24", vni=5000)
+    task = AssignedRow("a", VERSION.service_id, 1, 1, TaskState.RUNNING, networks=(NetworkAddress("n1", "10.0.1.9"),))
+    batch = Batch(tasks=(task,), networks=(network,), removed_networks=("n1",))
+    (found,), known = resolve(batch, Known({VERSION.id: VERSION}))
+    assert found.networks == (OnNetwork(network, "10.0.1.9"),)
+    assert known.networks == {}, "forgotten only after the tasks of the same batch"
+    with pytest.raises(SwarmError, match="task a without its network n1"):
+        resolve(Batch(tasks=(task,)), known)

@@ -29,7 +29,7 @@ def identity(now_s: float) -> Identity:
         hostname="m",
         advertise_addr="127.0.0.1:1",
         listen_addr="127.0.0.1:1",
-        data_addr="127.0.0.1",
+        node_addr="127.0.0.1",
     )
     return founding.identity
 

@@ -21,7 +21,7 @@ def test_root_can_do_what_its_capabilities_say(proc: Path) -> None:
     (proc / "self/status").write_text("Name:\tx\nCapEff:\t000001ffffffffff\n")
     machine = find_out({}, proc=proc)
     assert machine.may_switch_user
-    assert set(machine.missing) == {Capability.CONTAINER}
+    assert set(machine.missing) == {Capability.CONTAINER, Capability.NETWORK}
     assert machine.resources.nano_cpus == len(os.sched_getaffinity(0)) * 10**9
     assert machine.resources.memory_bytes > 0
 
@@ -48,3 +48,9 @@ def test_the_description_names_the_data_plane_only_if_there_is_one(proc: Path) -
     assert machine.describe(labels={"rack": "1"}).engine_labels == {"rack": "1"}
     assert "data-plane" not in machine.describe(data_plane="not started").capabilities
     assert capability_bits("nothing") == 0
+
+
+def test_containers_run_unless_something_is_missing(proc: Path) -> None:
+    (proc / "self/status").write_text("CapEff:\t0\n")
+    assert Capability.CONTAINER in find_out({}, containers="", proc=proc).capabilities
+    assert find_out({}, containers="no runc", proc=proc).missing[Capability.CONTAINER] == "no runc"

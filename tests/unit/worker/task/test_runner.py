@@ -13,6 +13,7 @@ import msgspec
 import pytest
 
 from swarmpy.errors import Code, SwarmError
+from swarmpy.model.endpoints import HostPort
 from swarmpy.model.states import Runtime, TaskState
 from swarmpy.model.task import TaskStatus
 from tests.support.clock import FakeClock, settle
@@ -53,6 +54,10 @@ class Desk:
         await settle()
 
 
+HERE = "10.0.0.9"
+PORTS = (HostPort(target=80, port=20_001),)
+
+
 def assignment(task_id: str = "a", *, row_state: TaskState = TaskState.ASSIGNED, **template: Any) -> Assignment:
     version = service_version(command=("x",), **template)
     return Assignment(id=task_id, service_id=version.service_id, slot=1, version=version, row_state=row_state)
@@ -73,6 +78,7 @@ async def open_desk(*records: TaskRecord, journal: MemoryJournal | None = None, 
         clock=clock,
         rng=random.Random(1),
         boot_id="boot",
+        data_addr=HERE,
     )
     async with asyncio.TaskGroup() as group:
         running = [group.create_task(alarms.run()), group.create_task(runner.run())]
@@ -283,6 +289,33 @@ async def test_another_boots_tasks_have_failed() -> None:
         assert (desk.status().state, desk.status().error) == (TaskState.FAILED, "node rebooted")
 
 
+@pytest.mark.parametrize(
+    ("ports", "data_addr", "lives"),
+    [
+        pytest.param(PORTS, "10.0.0.1", False, id="it listens where the node was"),
+        pytest.param(PORTS, HERE, True, id="it listens where the node is"),
+        pytest.param(PORTS, "", True, id="an earlier release did not say where"),
+        pytest.param((), "10.0.0.1", True, id="it listens nowhere"),
+    ],
+)
+async def test_a_task_does_not_outlive_the_address_it_listens_at(
+    ports: tuple[HostPort, ...], data_addr: str, lives: bool
+) -> None:
+    status = TaskStatus(state=TaskState.RUNNING, pid=9, ready=True, host_ports=ports)
+    async with open_desk(record(TaskState.RUNNING, status=status, data_addr=data_addr), a=FOUND) as desk:
+        assert desk.executor.calls[1:2] == ([] if lives else ["signal-15 a"])
+        found = desk.status()
+        assert (found.state, found.ready) == ((TaskState.RUNNING, True) if lives else (TaskState.FAILED, False))
+        reason = f"unhealthy: it listens at {data_addr}, and the node is at {HERE} now"
+        assert found.error == ("" if lives else reason)
+        assert desk.journal.records["a"].data_addr == data_addr
+
+
+async def test_where_a_task_listens_is_remembered(desk: Desk) -> None:
+    await desk.put(assignment())
+    assert desk.journal.records["a"].data_addr == HERE
+
+
 async def test_a_stray_process_is_stopped_killed_and_removed() -> None:
     async with open_desk(stray=FOUND) as desk:
         assert desk.executor.calls == ["signal-15 stray", "remove stray"]
@@ -314,7 +347,7 @@ async def test_a_task_host_that_comes_back_without_a_task_has_lost_it(desk: Desk
     await desk.put(assignment())
     desk.executor.tell_inventory({})
     await settle()
-    assert desk.status().error == "exit status lost: the task host does not know the task any more"
+    assert desk.status().error == "exit status lost: nothing on this node knows its process any more"
 
 
 class FullJournal(MemoryJournal):

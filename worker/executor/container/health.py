@@ -1,0 +1,26 @@
+"""The health check that comes with an image, and the ports that a container is asked at. Pure."""
+
+from __future__ import annotations
+
+from swarmpy.model.endpoints import HostPort
+from swarmpy.model.spec import Healthcheck
+from worker.oci.image import HealthDefaults
+
+_DEFAULT = Healthcheck()
+
+
+def image_health(check: HealthDefaults) -> Healthcheck:
+    """Return an image's health check with the defaults where it says nothing."""
+    return Healthcheck(
+        test=check.test,
+        interval_s=check.interval_s or _DEFAULT.interval_s,
+        timeout_s=check.timeout_s or _DEFAULT.timeout_s,
+        retries=check.retries or _DEFAULT.retries,
+        start_period_s=check.start_period_s,
+        start_interval_s=check.start_interval_s or _DEFAULT.start_interval_s,
+    )
+
+
+def container_ports(host_ports: tuple[HostPort, ...]) -> tuple[HostPort, ...]:
+    """Return where the container itself listens: at its own address, on the target ports."""
+    return tuple(HostPort(target=p.target, port=p.target, transport=p.transport) for p in host_ports)
