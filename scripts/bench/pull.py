@@ -39,7 +39,8 @@ def main() -> int:
     parser.add_argument("--layers-at-once", type=int, default=3, help="of ours; ctr's default is 3 as well")
     args = parser.parse_args()
     if missing := docker_registry.lacking() or containerd_process.lacking():
-        sys.exit(f"skipped: {missing}")
+        print(f"skipped: {missing}")
+        return 0
     with DockerRegistry() as registry:
         publish(registry, args.size_mb, args.layers)
         rows = []

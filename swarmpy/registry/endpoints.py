@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 
 from swarmpy.registry.access import Endpoint
-from swarmpy.registry.failures import RegistryError
+from swarmpy.registry.failures import RegistryError, UntrustedError
 from swarmpy.registry.reference import endpoint_of
 from swarmpy.registry.reply import host_of
 from swarmpy.registry.settings import RegistrySettings, may_be_plain
@@ -45,6 +45,8 @@ class Endpoints:
     async def _scheme(self, host: str) -> str:
         try:
             await self._ping(f"https://{host}")
+        except UntrustedError:
+            raise
         except RegistryError as first:
             # The failure of plain HTTP says more of a host that is down than a failed TLS handshake does.
             try:

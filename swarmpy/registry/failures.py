@@ -32,6 +32,13 @@ class RegistryError(SwarmError):
         self.retry_after_s = retry_after_s
 
 
+class UntrustedError(RegistryError):
+    """A registry shows a certificate that is not to be trusted: speaking plain HTTP instead would be no better."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(Code.FAILED_PRECONDITION, message)
+
+
 class _Row(msgspec.Struct, frozen=True):
     code: str = ""
     message: str = ""

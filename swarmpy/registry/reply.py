@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 import aiohttp
 
 from swarmpy.errors import Code, SwarmError
-from swarmpy.registry.failures import RegistryError, too_long
+from swarmpy.registry.failures import RegistryError, UntrustedError, too_long
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +97,7 @@ def _failure(host: str, what: str, error: Exception) -> RegistryError:
             cause = error.certificate_error
             why = getattr(cause, "verify_message", "") or str(cause)
             hint = "put its authority into the directory of certificates, or list it as insecure"
-            return RegistryError(Code.FAILED_PRECONDITION, f"the certificate of {host} is not trusted ({why}): {hint}")
+            return UntrustedError(f"the certificate of {host} is not trusted ({why}): {hint}")
         case aiohttp.ClientSSLError():
             hint = "if it speaks plain HTTP, list it as insecure in the node's configuration"
             return RegistryError(Code.FAILED_PRECONDITION, f"{host} does not speak TLS as we do: {hint}")

@@ -20,10 +20,10 @@ from swarmpy.errors import Code, SwarmError
 from swarmpy.registry.platforms import Platform
 from swarmpy.registry.settings import RegistrySettings
 from swarmpy.registry.transport import Patience
-from tests.support.container_images import DRIVER, clear
 from tests.support.containerd_process import NAMESPACE, ContainerdProcess, lacking
 from tests.support.docker_registry import USER, DockerRegistry
 from tests.support.docker_registry import lacking as lacking_registry
+from tests.support.image_room import DRIVER, clear
 from tests.support.images import (
     Entry,
     ImageBuilder,

@@ -17,7 +17,8 @@ from swarmpy.registry.manifests import Descriptor
 from swarmpy.registry.reference import Reference
 from worker.containerd.client import Containerd
 from worker.containerd.content import ContentWriter
-from worker.image.types import disk_full
+from worker.image.leasing import left_behind
+from worker.image.types import understood
 
 PIECE_BYTES: Final = 1 << 20
 HELD_ATTEMPTS: Final = 20
@@ -99,12 +100,13 @@ async def _fill(writer: ContentWriter, source: Source, blob: Descriptor, progres
 
 async def _given_up(client: Containerd, ref: str, blob: Descriptor, source: Source, error: SwarmError) -> SwarmError:
     """Return the error to raise, and forget what was written if going on from it makes no sense."""
-    found = disk_full(error, f"layer {blob.digest} of {source.name.familiar()}")
+    found = understood(error, f"layer {blob.digest} of {source.name.familiar()}")
     if "unexpected commit digest" in error.message:
         got = error.message.partition("unexpected commit digest")[2].strip().partition(",")[0]
         found = lying(source.name.domain, f"{blob.digest[:19]}… of {source.name.familiar()}", blob.digest, got)
     if not found.retryable:
-        await forget(client, ref)
+        with left_behind(ref):
+            await forget(client, ref)
     return found
 
 

@@ -109,6 +109,12 @@ class Images:
             if not watchers:
                 self._watchers.pop(record, None)
 
+    async def is_here(self, reference: str) -> bool:
+        """Tell whether the image is here, unpacked for this platform."""
+        name = parse_reference(reference)
+        record = str(name.at(name.digest) if name.digest else name)
+        return await self.local.ready(record, self.platform) is not None
+
     async def snapshot(self, key: str, image: Image) -> tuple[Mount, ...]:
         """Make the writable snapshot `key` on an image, or find it, and return how to mount it.
 

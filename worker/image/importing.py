@@ -14,10 +14,10 @@ from swarmpy.registry.reference import Reference, parse_reference
 from worker.containerd.client import Containerd
 from worker.containerd.types import ImageRecord
 from worker.image.fetch import forget, ingest_ref
-from worker.image.leasing import leased
+from worker.image.leasing import leased, left_behind
 from worker.image.local import Parts, check_config
 from worker.image.tarball import Found, Tarball, open_tarball
-from worker.image.types import Image, as_containerd, disk_full, index_labels, manifest_labels, snapshot_labels
+from worker.image.types import Image, as_containerd, index_labels, manifest_labels, snapshot_labels, understood
 from worker.image.unpack import Unpacker
 
 
@@ -65,7 +65,7 @@ class Importer:
                     watch=lambda layer, there: None,
                 )
             except SwarmError as error:
-                raise disk_full(error, what) from error
+                raise understood(error, what) from error
             if labels := snapshot_labels(self._driver, chain):
                 await client.content.set_labels(parts.manifest.config.digest, labels)
             exact = names[0].at(found.target.digest)
@@ -100,7 +100,8 @@ class Importer:
         except SwarmError as error:
             if error.code is Code.ALREADY_EXISTS:
                 return
-            await forget(client, ref)
+            with left_behind(ref):
+                await forget(client, ref)
             if "unexpected commit" in error.message:
                 sentence = f"{blob.digest} in the archive is something else: the archive is damaged"
                 raise SwarmError(Code.CORRUPT, sentence) from error

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from typing import Final
+
+import structlog
 
 from swarmpy.clock import Clock
 from swarmpy.errors import Code, SwarmError
 from worker.containerd.client import Containerd
+
+log = structlog.get_logger(__name__)
 
 LEASE_S: Final = 24 * 3600.0
 """What work that was cut has made so far is kept that long, for the next attempt to go on from."""
@@ -35,9 +39,19 @@ async def leased(client: Containerd, lease: str, clock: Clock) -> AsyncIterator[
         yield lease, client.leased(lease)
     except SwarmError as error:
         if not error.retryable:
-            await _drop(client, lease, sync=True)
+            with left_behind(lease):
+                await _drop(client, lease, sync=True)
         raise
     await _drop(client, lease, sync=False)
+
+
+@contextmanager
+def left_behind(what: str) -> Iterator[None]:
+    """Have a failure to clean up not hide what it is cleaned up after; the lease's end collects what stays."""
+    try:
+        yield
+    except SwarmError as error:
+        log.warning("image_left_behind", what=what, reason=error.message)
 
 
 async def _drop(client: Containerd, lease: str, *, sync: bool) -> None:

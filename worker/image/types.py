@@ -117,10 +117,13 @@ def as_registry(found: containerd.Descriptor) -> Descriptor:
     return Descriptor(found.media_type, found.digest, found.size_bytes)
 
 
-def disk_full(error: SwarmError, what: str) -> SwarmError:
-    """Return `error`, or one that says that the disk is full if containerd's words mean that."""
+def understood(error: SwarmError, what: str) -> SwarmError:
+    """Return `error`, or what it means where containerd's words have no code of their own: a full disk, an end."""
     words = error.message.lower()
     if "no space left" in words or "quota exceeded" in words:
         sentence = f"the disk is full: {what} does not fit. Make room (`swarmpy image prune`) and try again"
         return SwarmError(Code.RESOURCE_EXHAUSTED, sentence)
+    if error.code is Code.INTERNAL and "internal error from core" in words:
+        # What gRPC says where the connection breaks between a stream's request and its answer.
+        return SwarmError(Code.UNAVAILABLE, f"containerd went away over {what}")
     return error

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import shutil
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import Final
 
 from swarmpy.clock import Clock
@@ -16,7 +18,8 @@ from worker.containerd import types as containerd
 from worker.containerd.client import Containerd
 from worker.containerd.snapshots import Snapshots
 from worker.image.flights import Flights
-from worker.image.types import chain_ids, disk_full
+from worker.image.leasing import left_behind
+from worker.image.types import chain_ids, understood
 
 LOOK_S: Final = 0.5
 """How often the size of a layer that may be a bomb is looked at; it may pass the limit by what is written meanwhile."""
@@ -83,20 +86,30 @@ class Unpacker:
         # Left by a worker that was killed over it: nobody else makes snapshots of this name.
         await _remove(step.snapshots, key)
         try:
-            mounts = await step.snapshots.prepare(key, step.parent)
-            applied = await self._apply(step, key, mounts)
-            if applied.digest != step.diff_id:
-                sentence = f"layer {step.layer.digest} of {step.where} holds {applied.digest}, not {step.diff_id}"
-                raise SwarmError(Code.CORRUPT, f"{sentence} as the image says: it is damaged or forged")
-            await step.snapshots.commit(step.chain, key)
-            if (await step.snapshots.usage(step.chain)).size_bytes > step.room_bytes:
-                await _remove(step.snapshots, step.chain)
-                raise _too_large(f"layer {step.layer.digest} of {step.where}", step.room_bytes)
-        except BaseException as error:
-            await _remove(step.snapshots, key)
-            if isinstance(error, SwarmError):
-                raise disk_full(error, f"layer {step.layer.digest} of {step.where}") from error
+            await self._fill(step, key)
+        except SwarmError as error:
+            found = understood(error, f"layer {step.layer.digest} of {step.where}")
+            with left_behind(key):
+                if found is not error and found.code is Code.RESOURCE_EXHAUSTED:
+                    # On a disk without a free block containerd cannot even note that the snapshot goes.
+                    await asyncio.to_thread(_empty, await step.snapshots.mounts(key))
+                await _remove(step.snapshots, key)
+            raise found from error
+        except asyncio.CancelledError:
+            with left_behind(key):
+                await _remove(step.snapshots, key)
             raise
+
+    async def _fill(self, step: _Step, key: str) -> None:
+        mounts = await step.snapshots.prepare(key, step.parent)
+        applied = await self._apply(step, key, mounts)
+        if applied.digest != step.diff_id:
+            sentence = f"layer {step.layer.digest} of {step.where} holds {applied.digest}, not {step.diff_id}"
+            raise SwarmError(Code.CORRUPT, f"{sentence} as the image says: it is damaged or forged")
+        await step.snapshots.commit(step.chain, key)
+        if (await step.snapshots.usage(step.chain)).size_bytes > step.room_bytes:
+            await _remove(step.snapshots, step.chain)
+            raise _too_large(f"layer {step.layer.digest} of {step.where}", step.room_bytes)
 
     async def _apply(self, step: _Step, key: str, mounts: tuple[containerd.Mount, ...]) -> containerd.Descriptor:
         compression = LAYERS[step.layer.media_type]
@@ -139,6 +152,18 @@ def _too_large(what: str, limit_bytes: int) -> SwarmError:
     limit = f"the limit of {human_bytes(limit_bytes)}"
     sentence = f"{what} holds more than {limit} when it is unpacked: it is refused"
     return SwarmError(Code.RESOURCE_EXHAUSTED, f"{sentence}. The node's configuration can raise max_unpacked_layer")
+
+
+def _empty(mounts: Sequence[containerd.Mount]) -> None:
+    """Delete what is in a writable snapshot whose files lie in a directory of this machine."""
+    for mount in mounts:
+        upper = [option.removeprefix("upperdir=") for option in mount.options if option.startswith("upperdir=")]
+        places = upper if mount.type == "overlay" else [mount.source] if mount.type == "bind" else []
+        for path in (path for place in places for path in Path(place).iterdir()):
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path, ignore_errors=True)
+            else:
+                path.unlink(missing_ok=True)
 
 
 async def _remove(snapshots: Snapshots, key: str) -> None:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import pytest
 
 from swarmpy.errors import Code, SwarmError
@@ -72,3 +75,9 @@ def test_what_is_wrong_is_said(table: dict[str, object], part: str) -> None:
 def test_plain_http_is_for_loopback_and_listed_hosts(endpoint: str, plain: bool) -> None:
     settings = RegistrySettings(insecure=("10.0.0.5:5000", "10.0.0.6", "10.9.0.0/16"))
     assert may_be_plain(settings, endpoint) is plain
+
+
+def test_commands_that_do_not_talk_to_registries_do_not_load_http() -> None:
+    light = "reference, platforms, settings, credentials, docker_config, manifests, challenge, failures"
+    code = f"from swarmpy.registry import {light}; import sys; sys.exit('aiohttp' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

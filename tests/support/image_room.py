@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from subprocess import run
 
+from swarmpy.clock import SystemClock
+from swarmpy.registry.platforms import Platform
+from swarmpy.registry.settings import RegistrySettings
+from swarmpy.registry.transport import Patience
+from tests.support.images import Entry
 from worker.containerd.client import Containerd
 from worker.containerd.types import Mount
+from worker.image.images import Images
 
 DRIVER = "overlayfs"
 
@@ -31,6 +38,18 @@ async def clear(client: Containerd) -> None:
     assert await client.snapshots(DRIVER).list() == ()
 
 
+def make(client: Containerd, settings: RegistrySettings | None = None, *, attempts: int = 2) -> Images:
+    return Images(
+        client,
+        DRIVER,
+        settings or RegistrySettings(),
+        clock=SystemClock(),
+        rng=random.Random(3),
+        platform=Platform("linux", "amd64"),
+        patience=Patience(attempts=attempts, idle_s=1.0, first_pause_s=0.01),
+    )
+
+
 @contextmanager
 def mounted(mounts: tuple[Mount, ...], place: Path) -> Iterator[Path]:
     """Mount a snapshot."""
@@ -42,3 +61,7 @@ def mounted(mounts: tuple[Mount, ...], place: Path) -> Iterator[Path]:
         yield place
     finally:
         run(["umount", str(place)], check=True)
+
+
+def big(size_bytes: int, name: str = "big", seed: int = 1) -> Entry:
+    return Entry(name, random.Random(seed).randbytes(size_bytes))
