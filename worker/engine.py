@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from ipaddress import IPv4Address
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import structlog
 
@@ -22,7 +23,6 @@ from swarmpy.model.states import Runtime
 from worker.alarms import Alarms
 from worker.containerd.runtime import read_runtime
 from worker.executor.cgroups import hierarchies, mounts
-from worker.executor.container.assembly import Containers
 from worker.executor.directories import TaskDirectories
 from worker.executor.host import HostLink
 from worker.executor.limits import Cgroups
@@ -32,14 +32,15 @@ from worker.executor.process import ProcessExecutor
 from worker.executor.protocol import Executor
 from worker.host import Place
 from worker.logs.store import LogStore
-from worker.network.link.joint import Place as NetworkPlace
-from worker.network.link.links import why_unsupported
-from worker.network.networks import NodeNetworks
 from worker.resources import find_out
 from worker.task.journal import FileJournal
 from worker.task.runner import TaskRunner
 from worker.taskhost.client import TaskExit, TaskHostClient
 from worker.taskhost.client import socket_path as task_host_socket
+
+if TYPE_CHECKING:
+    from worker.executor.container.assembly import Containers
+    from worker.network.networks import NodeNetworks
 
 log = structlog.get_logger(__name__)
 
@@ -62,11 +63,10 @@ class Engine:
         self.cgroups = _cgroups(place, clock)
         self.key = node_key(place.state_dir)
         self._runtime = read_runtime(place.state_dir)
-        no_network = why_unsupported()
-        no_containers = self._runtime.missing or no_network
+        no_containers = self._runtime.missing or _why_no_links()
         found = find_out(self.cgroups.missing, containers=no_containers)
         self.machine = replace(found, hostname=place.hostname)
-        self.networks = None if no_network else self._make_networks()
+        self.networks = None if no_containers else self._make_networks()
         self.containers: Containers | None = None
         self.ports = PortPool(
             place.data_addr,
@@ -112,6 +112,8 @@ class Engine:
         """Return what runs which kind of task here; why containers are missing is in `machine.missing`."""
         executors: dict[Runtime, Executor] = {Runtime.PROCESS: self._process_executor()}
         if self._runtime.socket is not None and self.networks is not None:
+            from worker.executor.container.assembly import Containers
+
             self.containers = Containers(
                 state_dir=self._place.state_dir,
                 socket=self._runtime.socket,
@@ -130,6 +132,9 @@ class Engine:
         return executors
 
     def _make_networks(self) -> NodeNetworks:
+        from worker.network.link.joint import Place as NetworkPlace
+        from worker.network.networks import NodeNetworks
+
         place = NetworkPlace(self._place.state_dir, self.key, IPv4Address(self._place.data_addr))
         return NodeNetworks(place, clock=self._clock, name_server=self._served_names)
 
@@ -160,6 +165,13 @@ class Engine:
 def node_key(state_dir: Path) -> str:
     """Return what tells this node's groups, links and tables from those of other nodes on the machine."""
     return hashlib.sha256(str(state_dir.resolve()).encode()).hexdigest()[:12]
+
+
+def _why_no_links() -> str:
+    # What containers take is loaded late: a worker without them is back sooner after a crash.
+    from worker.network.link.links import why_unsupported
+
+    return why_unsupported()
 
 
 def _no_name_server() -> str:
