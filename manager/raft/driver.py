@@ -103,7 +103,7 @@ class RaftThread:
         self._snapshot_lock = asyncio.Lock()
         self._restoring: asyncio.Task[None] | None = None
         self._is_stale = False  # a restore was given up, at the end: nothing can be applied any more
-        self._is_resting = self._started = False
+        self._started = False
 
     # The log's life
 
@@ -284,7 +284,7 @@ class RaftThread:
 
     def _receive(self) -> None:
         """Take one delivery and let the loop do other work before the next; all wait while a snapshot is restored."""
-        if self._restoring is not None or self._is_resting:
+        if self._restoring is not None:
             return
         item = self._to_main.pop()
         if isinstance(item, Handed) and item.reader is not None:
@@ -293,16 +293,11 @@ class RaftThread:
             self._deliver(item.delivery)
         elif isinstance(item, Ended):
             self._end(item)
-        if len(self._to_main) > LONG_BACKLOG and self._engine.is_busy:
+        if len(self._to_main) > LONG_BACKLOG and self._engine.has_work:
             # A loop that gives Python's lock up only for moments, turn after turn, hardly ever lets a thread have it.
-            self._is_resting = True
-            asyncio.get_running_loop().call_later(REST_S, self._rested)
+            self._to_main.rest(REST_S)
         else:
             self._to_main.again()
-
-    def _rested(self) -> None:
-        self._is_resting = False
-        self._to_main.again()
 
     def _answer(self) -> None:
         while (item := self._answers.pop()) is not None:

@@ -66,7 +66,7 @@ class Engine:
         self._done: asyncio.Future[None] = self._loop.create_future()
         self._tasks: set[asyncio.Task[None]] = set()
         self._stop_standing: Callable[[], object] = lambda: None
-        self.is_busy = True  # until the node is started: what comes before waits
+        self._is_busy = True  # until the node is started: what comes before waits
         self._has_sent = self._is_stopping = False
         self._applied = node.applied_index
         self.status = node.status()
@@ -121,6 +121,11 @@ class Engine:
 
     # Rounds
 
+    @property
+    def has_work(self) -> bool:
+        """Whether this thread is at work, or has something to take; for the main loop."""
+        return self._is_busy or len(self.inbox) > 0
+
     def applied(self, index: int) -> None:
         """Learn, on the main loop, that everything up to `index` is applied."""
         self._applied = index
@@ -133,9 +138,9 @@ class Engine:
 
     def _receive(self) -> None:
         """Take a frame's worth of what waits; the rest comes after a turn of the loop."""
-        if self.is_busy or self._done.done():
+        if self._is_busy or self._done.done():
             return
-        self.is_busy = True
+        self._is_busy = True
         self._guarded(self._round)
 
     def _guarded(self, step: Callable[[], None]) -> None:
@@ -206,7 +211,7 @@ class Engine:
             if self._inbox_first(will_sync):
                 break
         self._learn_applied()
-        self.is_busy = self._has_sent = False
+        self._is_busy = self._has_sent = False
         self.inbox.again()
 
     def _inbox_first(self, has_synced: bool) -> bool:

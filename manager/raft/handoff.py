@@ -19,7 +19,7 @@ class Handoff(Generic[T]):
     def __init__(self, loop: asyncio.AbstractEventLoop, receive: Callable[[], None]) -> None:
         self._loop, self._receive = loop, receive
         self._items: deque[T] = deque()
-        self._armed = False
+        self._armed = self._resting = False
 
     def __len__(self) -> int:
         return len(self._items)
@@ -48,6 +48,17 @@ class Handoff(Generic[T]):
             self._armed = True
             self._loop.call_soon(self._wake)
 
+    def rest(self, delay_s: float) -> None:
+        """Ask for another `receive` after so long; whoever posts meanwhile does not wake the loop. On its thread."""
+        self._armed = self._resting = True
+        self._loop.call_later(delay_s, self._rested)
+
+    def _rested(self) -> None:
+        self._resting = False
+        self._wake()
+
     def _wake(self) -> None:
+        if self._resting:
+            return
         self._armed = False
         self._receive()

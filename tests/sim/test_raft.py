@@ -41,7 +41,7 @@ QUICKLY_FOUND: Final = (
 
 def no_law_is_broken(seed: int) -> None:
     verdict = run_seed(seed)
-    assert verdict.passed, f"{report(verdict, 40)}\nreplay: make sim SEED={seed}"
+    assert verdict.passed, f"replay: make sim SEED={seed}\n{report(verdict, 40)}"
 
 
 @pytest.mark.parametrize("first", range(1, FIXED_SEEDS + 1, BATCH))

@@ -106,7 +106,9 @@ class View(ABC):
                 return self.zone.endpoint(name) is not None
             case [part, name]:
                 named = self.zone.endpoint(name) is not None
-                return (named and is_part(part)) or self.zone.in_stack(f"{name}_{part}", name)
+                if (named and is_part(part)) or self.zone.in_stack(f"{name}_{part}", name):
+                    return True
+                return self.zone.endpoint(part) is not None and self.zone.is_network(name)
             case [part, short, stack] if is_part(part):
                 return self.zone.in_stack(f"{stack}_{short}", stack)
             case [name, _, task_id, *_] if is_task_id(task_id):

@@ -113,6 +113,10 @@ class Zone:
         """Tell whether a lower-cased name is that of a stack with services."""
         return bool(self._stacks[name])
 
+    def is_network(self, name: str) -> bool:
+        """Tell whether a lower-cased name is that of a network."""
+        return any(network.name.lower() == name for network in self.table.neighbours.networks.values())
+
     def in_stack(self, name: str, stack: str) -> bool:
         """Tell whether there is a service `name` that belongs to `stack`; both lower-cased."""
         endpoint = self.endpoint(name)
