@@ -1,4 +1,4 @@
-"""Services of containers on one node, beside Docker Swarm: created, removed, updated one at a time.
+"""Services of containers on one node, beside Docker Swarm: created, removed, updated one at a time; and their memory.
 
 python -m scripts.bench containers [--rounds 5] [--replicas 1,10,100]
 """
@@ -12,7 +12,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Protocol
 
@@ -20,8 +20,9 @@ import msgspec
 
 from scripts.bench.cluster import Followed, gone
 from scripts.bench.dockers import SEARCHED, Daemon, Dockers, source, why_not
+from scripts.bench.idle import memory_mb
 from scripts.bench.report import cell, median, report, table
-from scripts.cluster import Cluster, until
+from scripts.cluster import Cluster, Node, until
 from swarmpy.client import Client
 from swarmpy.model.spec import ContainerSpec, ServiceMode, ServiceSpec, TaskSpec
 from swarmpy.model.states import Runtime
@@ -33,7 +34,14 @@ SCRIPT: Final = "trap 'exit 0' TERM; sleep 3600 & wait"
 COMMAND: Final = ("/bin/sh", "-c", SCRIPT)
 REMOVED: Final = 50
 UPDATED: Final = 10
-TARGET_S: Final = {"create 1": 0.2, "create 10": 0.5, "create 100": 4.0, "remove 50": 1.5, "update 10": 4.0}
+TARGETS: Final = {
+    "create 1": 0.2,
+    "create 10": 0.5,
+    "create 100": 4.0,
+    "MB with 100": 150.0,
+    "remove 50": 1.5,
+    "update 10": 4.0,
+}
 DOCKER_S: Final = {"create 1": 0.44, "create 10": 1.37, "create 100": 11.05, "remove 50": 4.8, "update 10": 16.3}
 """Docker Swarm 20.10.24 on 2 cores, where it is not measured in this run."""
 WAIT_S: Final = 120.0
@@ -45,12 +53,13 @@ class Swarm(Protocol):
     async def create(self, name: str, replicas: int) -> None: ...
     async def update(self, name: str, number: int) -> None: ...
     async def remove(self, name: str) -> None: ...
+    def resident_mb(self) -> float: ...
 
 
 @dataclass
 class Ours:
     client: Client
-    specs: dict[str, ServiceSpec] = field(default_factory=dict)
+    node: Node
 
     async def create(self, name: str, replicas: int) -> None:
         container = ContainerSpec(image=IMAGE, command=COMMAND)
@@ -74,6 +83,10 @@ class Ours:
         service = (await self.client.services.get(name)).service
         await self.client.services.remove(service.id)
         await gone(self.client, service.id)
+
+    def resident_mb(self) -> float:
+        """Return the size of the worker, which looks after the containers."""
+        return memory_mb(self.node.pids()["worker"])[0]
 
 
 @dataclass
@@ -101,6 +114,10 @@ class Docker:
 
         await until(none_left, what="Docker removes its containers", deadline_s=WAIT_S)
 
+    def resident_mb(self) -> float:
+        """Return the size of dockerd."""
+        return memory_mb(self.daemon.pid)[0]
+
     async def _until_running(self, name: str, replicas: int, env: str) -> None:
         filters = f'{{"service":["{name}"],"desired-state":["running"]}}'
 
@@ -115,8 +132,12 @@ class Docker:
         await until(all_run, what="Docker runs all tasks", deadline_s=WAIT_S)
 
 
+def resident(size: int) -> str:
+    return f"MB with {size}"
+
+
 async def take(swarm: Swarm, sizes: list[int], round_: int) -> dict[str, float]:
-    """Return the seconds of one round of everything."""
+    """Return the seconds of one round of everything, and the MB of whoever looks after the most containers."""
     taken: dict[str, float] = {}
 
     async def timed(what: str, doing: Any) -> None:
@@ -127,6 +148,8 @@ async def take(swarm: Swarm, sizes: list[int], round_: int) -> dict[str, float]:
     for size in sizes:
         name = f"bench{size}"
         await timed(f"create {size}", swarm.create(name, size))
+        if size == max(sizes):
+            taken[resident(size)] = swarm.resident_mb()
         await swarm.remove(name)
     await swarm.create("removed", REMOVED)
     await timed(f"remove {REMOVED}", swarm.remove("removed"))
@@ -145,7 +168,7 @@ async def measure_ours(sizes: list[int], rounds: int) -> list[dict[str, float]]:
             socket, namespace = state_dir / "run/containerd.sock", namespace_of(state_dir)
             load = ["ctr", "-a", str(socket), "-n", namespace, "images", "import", str(archive)]
             await asyncio.to_thread(subprocess.run, load, check=True, capture_output=True)
-            ours = Ours(cluster.client)
+            ours = Ours(cluster.client, cluster.manager)
             await take(ours, [1], 0)  # the first containers pay for what is loaded late
             return [await take(ours, sizes, number) for number in range(1, rounds + 1)]
 
@@ -170,10 +193,11 @@ async def measure(sizes: list[int], rounds: int) -> None:
     for what in ours[0]:
         taken = [row[what] for row in ours]
         peer = median([row[what] for row in theirs]) if theirs else DOCKER_S.get(what)
-        rows.append((what, median(taken), " ".join(map(cell, taken)), TARGET_S.get(what), peer))
-    table(["containers", "median s", "rounds", "target s", "Docker Swarm s"], rows)
+        rows.append((what, median(taken), " ".join(map(cell, taken)), TARGETS.get(what), peer))
+    table(["containers, s", "median", "rounds", "target", "Docker Swarm"], rows)
     for what, figure, _, _, peer in rows:
-        report(f"containers_{what.replace(' ', '_')}", figure, peer, "s", **source(reason))
+        unit = "MB" if what.startswith("MB") else "s"
+        report(f"containers_{what.replace(' ', '_')}", figure, peer, unit, **source(reason))
 
 
 def main() -> int:
