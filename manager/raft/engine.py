@@ -19,6 +19,7 @@ from manager.raft.items import Arrived, Ask, Ended, Handed, Heard, Item, Order, 
 from manager.raft.log.faults import LogFailedError
 from manager.raft.node import RaftNode
 from manager.raft.outlet import Delivery, Waiter
+from manager.raft.succession import JITTER_S, stand_pauses_s
 from manager.raft.transport.links import Network
 from manager.raft.transport.switchboard import Answer, Switchboard
 from manager.raft.types import NOBODY, EntryKind, Message, Metadata
@@ -26,10 +27,6 @@ from swarmpy.clock import Clock
 from swarmpy.errors import SwarmError
 
 _log: Final = structlog.get_logger()
-STAND_ATTEMPTS: Final = 8
-STAND_RANK_S: Final = 0.04  # who comes later by id gives the others time to win
-STAND_JITTER_S: Final = 0.015
-STAND_AGAIN_S: Final = 0.1
 MESSAGE_BYTES: Final = 64
 STREAMS_END_S: Final = 1.0
 
@@ -293,13 +290,11 @@ class Engine:
 
     async def _stand(self, rank: int) -> None:
         """Stand for leader until somebody leads; those before us by rank first."""
-        delay_s = rank * STAND_RANK_S
-        for _ in range(STAND_ATTEMPTS):
-            await self._clock.sleep(delay_s + self._rng.uniform(0, STAND_JITTER_S))
+        for pause_s in stand_pauses_s(rank):
+            await self._clock.sleep(pause_s + self._rng.uniform(0, JITTER_S))
             if self._node.leader_id != NOBODY:
                 return
             self.inbox.put(Ask(RaftNode.campaign))
-            delay_s = STAND_AGAIN_S + rank * STAND_RANK_S
 
 
 def _failure_of(step: Callable[[], None]) -> Exception | None:

@@ -69,16 +69,16 @@ async def send(
     )
     call = install()
     try:
-        await _moving(call.write(pb.SnapshotChunk(start=pb.SnapshotStart(hello=hello, message=to_proto(message)))))
+        await _put(call, pb.SnapshotChunk(start=pb.SnapshotStart(hello=hello, message=to_proto(message))))
         if not (await _answer(call)).needed:
             return False
         async for chunk in chunks:
             for start in range(0, len(chunk) or 1, PIECE_BYTES):
                 piece = chunk[start : start + PIECE_BYTES]
                 more = start + PIECE_BYTES < len(chunk)
-                await _moving(call.write(pb.SnapshotChunk(data=piece, more=more)))
+                await _put(call, pb.SnapshotChunk(data=piece, more=more))
             progress.more(len(chunk))
-        await _moving(call.write(pb.SnapshotChunk(end=True)))
+        await _put(call, pb.SnapshotChunk(end=True))
         await _answer(call)
         return True
     finally:
@@ -123,6 +123,13 @@ async def _fill(sink: SnapshotSink, requests: AsyncIterator[pb.SnapshotChunk]) -
     if pieces:
         raise invalid("a snapshot that ends within a piece")
     await sink.finish()
+
+
+async def _put(call: Any, chunk: pb.SnapshotChunk) -> None:
+    try:
+        await _moving(call.write(chunk))
+    except asyncio.InvalidStateError:
+        await _answer(call)  # the other end had ended the call before: why, this raises
 
 
 async def _answer(call: Any) -> pb.InstallSnapshotResponse:

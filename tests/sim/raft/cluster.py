@@ -10,6 +10,7 @@ from typing import Any, Final
 from manager.raft.config import CoreConfig
 from manager.raft.log.snapshot_file import SnapshotReader
 from manager.raft.node import NodeConfig
+from manager.raft.succession import JITTER_S, stand_pauses_s
 from manager.raft.types import NOBODY, ConfState, Message, Role, SnapshotMark
 from swarmpy.errors import SwarmError
 from tests.sim.raft.checks import Checks
@@ -21,10 +22,6 @@ from tests.sim.raft.options import Options, stream
 from tests.sim.raft.run import Run
 
 ANSWER_ATTEMPTS: Final = 200
-STAND_ATTEMPTS: Final = 8
-STAND_RANK_US: Final = 40_000
-STAND_JITTER_US: Final = 15_000
-STAND_AGAIN_US: Final = 100_000
 
 
 class Cluster:
@@ -88,13 +85,11 @@ class Cluster:
 
     async def _stand(self, run: Run, rank: int) -> None:
         """Let a member stand until somebody leads, as `Engine` does."""
-        delay_us = rank * STAND_RANK_US
-        for _ in range(STAND_ATTEMPTS):
-            await self.timeline.sleep(delay_us + self.rng.randint(0, STAND_JITTER_US))
+        for pause_s in stand_pauses_s(rank):
+            await self.timeline.sleep(int((pause_s + self.rng.uniform(0, JITTER_S)) * 1e6))
             if run.node.leader_id != NOBODY:
                 return
             run.post(run.node.campaign)
-            delay_us = STAND_AGAIN_US + rank * STAND_RANK_US
 
     @property
     def lost_ids(self) -> frozenset[int]:

@@ -147,12 +147,16 @@ class Simulation:
         known = members_of(self.cluster.checks.last_conf)
         return [run for run in self.cluster.running() if run.member_id in known]
 
+    def _leader(self) -> Run | None:
+        """Return who leads in the newest term."""
+        leaders = [run for run in self._members() if run.node._core.role is Role.LEADER]
+        return max(leaders, key=lambda run: run.node.term, default=None)
+
     def _settled(self) -> bool:
         """One leads, its term's entry is committed, no joint stage is left, and a client was answered."""
-        leaders = [run for run in self._members() if run.node._core.role is Role.LEADER]
-        if not leaders:
+        leader = self._leader()
+        if leader is None:
             return False
-        leader = max(leaders, key=lambda run: run.node.term)
         self._end_joint(leader)
         status = leader.node.status()
         return not status.conf.voters_outgoing and status.commit_index == status.last_index
@@ -200,7 +204,7 @@ class Simulation:
             while (answer := await self.clients.ask(run.host, operation, request_id, rng)) is None:
                 await cluster.timeline.sleep(100_000)
                 if operation.kind is not Kind.READ:
-                    run = cluster.hosts[cluster.leader_id].run or run
+                    run = self._leader() or run
             self.clients.told(operation, answer)
             done[0] += 1
 

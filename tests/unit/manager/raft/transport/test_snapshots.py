@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import Any, cast
 
 import grpc
 import grpc.aio
@@ -80,6 +80,23 @@ async def connected(receiver: Receiver) -> AsyncIterator[grpc.aio.Channel]:
         await server.stop(None)
 
 
+class Calls:
+    """A channel that knows the last call that was made through it."""
+
+    def __init__(self, channel: grpc.aio.Channel) -> None:
+        self._channel = channel
+        self.last: Any = None
+
+    def stream_stream(self, *args: Any, **kwargs: Any) -> Any:
+        make = self._channel.stream_stream(*args, **kwargs)
+
+        def call() -> Any:
+            self.last = make()
+            return self.last
+
+        return call
+
+
 async def chunks_of(*chunks: bytes) -> AsyncIterator[bytes]:
     for chunk in chunks:
         yield chunk
@@ -120,6 +137,23 @@ async def test_a_refusal_reaches_the_sender_by_name() -> None:
     if caught.value.code() is not grpc.StatusCode.INTERNAL:  # what gRPC says when a write met the end of the stream
         assert to_error(caught.value).message == "disk full on /there"
     assert receiver.left and not receiver.finished and receiver.took == []
+
+
+async def test_a_refusal_that_came_while_nothing_was_sent_is_no_fault_of_the_senders() -> None:
+    receiver = Receiver()
+    receiver.refusal = SwarmError(Code.RESOURCE_EXHAUSTED, "disk full on /there")
+
+    async def slow(calls: Calls) -> AsyncIterator[bytes]:
+        yield b"x"
+        await calls.last.code()
+        yield b"y"
+
+    async with connected(receiver) as channel, asyncio.timeout(DEADLINE_S):
+        calls = Calls(channel)
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            progress = Progress("sent", 2, MARK, FakeClock())
+            await snapshots.send(cast("grpc.aio.Channel", calls), HELLO, MESSAGE, slow(calls), progress)
+    assert to_error(caught.value).message == "disk full on /there"
 
 
 async def test_a_sender_that_breaks_off_leaves_nothing() -> None:
