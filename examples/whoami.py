@@ -115,7 +115,7 @@ def who() -> str:
 
 
 def main() -> None:
-    address = os.environ.get("SWARMPY_NODE_ADDR", "127.0.0.1")
+    address = os.environ.get("HOST_8000") or os.environ.get("SWARMPY_NODE_ADDR", "127.0.0.1")
     server = Server((address, int(os.environ.get("PORT", "8000"))))
     stopper = threading.Thread(target=server.stop)
     signal.signal(signal.SIGTERM, lambda number, frame: stopper.start())

@@ -34,13 +34,13 @@ def with_network_ids(view: View, spec: ServiceSpec) -> ServiceSpec:
     return msgspec.structs.replace(spec, task=msgspec.structs.replace(spec.task, networks=joined))
 
 
-def check_level(view: View, what: str) -> None:
+def check_level(view: View, what: str, needed: int = features.NETWORKS) -> None:
     """Raise FAILED_PRECONDITION if a manager could not read what is about to be stored."""
     level = the_cluster(view).feature_level
-    if level < features.NETWORKS:
+    if level < needed:
         raise precondition(
             f"a manager of this cluster cannot store {what} yet (feature level {level}, "
-            f"{features.NETWORKS} is needed): upgrade all managers first"
+            f"{needed} is needed): upgrade all managers first"
         )
 
 

@@ -6,18 +6,17 @@ import msgspec
 
 from manager.api.attachments import with_network_ids
 from manager.api.paging import Rows, has_labels, has_prefix, read_page
+from manager.api.ports import check_ports, target_ports
 from manager.api.resolve import find_service
 from manager.api.sequence import check_in_sequence
 from manager.api.warnings import service_warnings
 from manager.store.store import Store
 from manager.store.tables import SERVICE_VERSIONS, SERVICES, TASKS
 from manager.store.transaction import Transaction
-from manager.store.view import View
 from swarmpy.api.v1 import control_pb2 as pb
 from swarmpy.clock import Clock
 from swarmpy.errors import Code, InvalidSpecError, SwarmError, invalid, precondition
 from swarmpy.ids import RandomBytes, new_id
-from swarmpy.model.endpoints import PublishMode, ServicePort, Transport
 from swarmpy.model.service import Service, ServiceVersion, UpdateStatus, version_id
 from swarmpy.model.spec import ServiceSpec
 from swarmpy.model.states import ModeKind, TaskState
@@ -44,7 +43,7 @@ class Services:
 
         def change(tx: Transaction) -> Service:
             _check_name(tx, spec)
-            _check_ports(tx, spec, service_id)
+            check_ports(tx, spec, service_id)
             wanted = with_network_ids(tx, spec)
             tx.create(SERVICE_VERSIONS, _version(service_id, 1, wanted, now_s))
             return tx.create(
@@ -133,27 +132,6 @@ def _check_name(tx: Transaction, spec: ServiceSpec) -> None:
         )
 
 
-def _check_ports(view: View, spec: ServiceSpec, service_id: str) -> None:
-    """Refuse a port that another service publishes on every node, or was given."""
-    wanted = {(p.published, p.transport) for p in spec.endpoint.ports if p.published and p.mode is PublishMode.INGRESS}
-    if not wanted:
-        return
-    for other in view.all(SERVICES):
-        if other.id == service_id:
-            continue
-        for port in (*other.spec.endpoint.ports, *other.endpoint.ports):
-            if port.published and port.mode is PublishMode.INGRESS and (port.published, port.transport) in wanted:
-                raise SwarmError(
-                    Code.ALREADY_EXISTS,
-                    f"port {port.published}/{_transport(port.transport)} is already published by service {other.name}: "
-                    "choose another port, or remove that service",
-                )
-
-
-def _transport(transport: Transport) -> str:
-    return transport.name.lower()
-
-
 def _previous(service: Service) -> ServiceSpec:
     if service.previous_spec is None:
         raise precondition(f"service {service.name} has no previous spec: there is nothing to roll back to")
@@ -165,7 +143,7 @@ def _replace_spec(tx: Transaction, service: Service, spec: ServiceSpec, now_s: f
         raise invalid(f"service {service.name} cannot be renamed to {spec.name!r}: create a new service instead")
     if spec.mode.kind is not service.spec.mode.kind:
         raise invalid(f"the mode of service {service.name} cannot be changed: create a new service instead")
-    _check_ports(tx, spec, service.id)
+    check_ports(tx, spec, service.id)
     changed = msgspec.structs.replace(
         service, spec=spec, previous_spec=service.spec, updated_at=now_s, spec_revision=tx.revision
     )
@@ -180,12 +158,6 @@ def _replace_spec(tx: Transaction, service: Service, spec: ServiceSpec, now_s: f
 def template(spec: ServiceSpec) -> tuple[object, ...]:
     """Return what a task is made from: two specs with equal templates have interchangeable tasks."""
     return (spec.task, target_ports(spec))
-
-
-def target_ports(spec: ServiceSpec) -> tuple[ServicePort, ...]:
-    """Return the ports that a task listens on, each once, whatever they are published as."""
-    ports = {(p.target, p.transport): ServicePort(target=p.target, transport=p.transport) for p in spec.endpoint.ports}
-    return tuple(ports[key] for key in sorted(ports))
 
 
 def _version(service_id: str, number: int, spec: ServiceSpec, now_s: float) -> ServiceVersion:

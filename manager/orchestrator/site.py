@@ -106,7 +106,7 @@ def _differs(old: ServiceVersion | None, new: ServiceVersion | None) -> bool:
 
 def _compared(version: ServiceVersion) -> object:
     ports = {
-        (port.target, port.transport, port.mode, port.published if port.mode is PublishMode.HOST else 0)
+        (port.target, port.transport, *((port.published, port.address) if port.mode is PublishMode.HOST else ()))
         for port in version.ports
     }
     return msgspec.structs.replace(version.task, placement=Placement()), ports

@@ -78,7 +78,7 @@ def resource(demand: Demand, info: NodeInfo) -> Reason | None:
 
 
 def host_port(demand: Demand, info: NodeInfo) -> Reason | None:
-    taken = any(info.host_ports[port] for port in demand.need.host_ports)
+    taken = any(map(info.has_taken, demand.need.host_ports))
     return "host-mode port already in use" if taken else None
 
 

@@ -6,7 +6,7 @@ from collections import Counter, deque
 from dataclasses import dataclass, field
 from typing import Final
 
-from swarmpy.model.endpoints import PublishMode, Transport
+from swarmpy.model.endpoints import PublishMode, Transport, addresses_meet
 from swarmpy.model.node import Node
 from swarmpy.model.service import ServiceVersion
 from swarmpy.model.spec import NO_RESOURCES, Resources
@@ -15,7 +15,8 @@ from swarmpy.model.task import Task
 FAILURE_WINDOW_S: Final = 300.0
 FAILURES_TO_AVOID: Final = 5
 
-HostPortKey = tuple[int, Transport]
+HostPortKey = tuple[int, Transport, str]
+"""A port that a task takes of its node: number, transport, address (empty: the node's data address)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +31,8 @@ class Need:
 
 def need_of(version: ServiceVersion) -> Need:
     """Return what each task of this version takes."""
-    ports = tuple((p.published, p.transport) for p in version.ports if p.mode is PublishMode.HOST and p.published)
+    on_host = [p for p in version.ports if p.mode is PublishMode.HOST and p.published]
+    ports = tuple((p.published, p.transport, p.address) for p in on_host)
     return Need(version.service_id, version.id, version.task.reservations, ports)
 
 
@@ -46,6 +48,10 @@ class NodeInfo:
     of_version: Counter[str] = field(default_factory=Counter)
     host_ports: Counter[HostPortKey] = field(default_factory=Counter)
     failures: dict[str, deque[float]] = field(default_factory=dict)
+
+    def has_taken(self, wanted: HostPortKey) -> bool:
+        """Whether a task here has this port, on an address that is, or may be, the same."""
+        return any(held[:2] == wanted[:2] and addresses_meet(held[2], wanted[2]) for held in self.host_ports)
 
     def fails_often(self, version_id: str, now_s: float) -> bool:
         """Whether tasks of this version failed here 5 times or more in the last 5 minutes (wall seconds)."""

@@ -12,7 +12,7 @@ from swarmpy.model.service import Service
 from swarmpy.model.spec import TaskSpec
 from swarmpy.model.states import Runtime, TaskState, word
 from swarmpy.model.task import Task
-from swarmpy.notation.ports import protocol_word
+from swarmpy.notation.ports import shown as shown_port
 
 if TYPE_CHECKING:
     from swarmpy.client.results import ServiceStatus
@@ -50,14 +50,14 @@ def replicas(service: Service, status: ServiceStatus) -> str:
 def published_ports(service: Service) -> str:
     """Return the ports published through the balancer: `*:8080->8000/tcp`."""
     shown = [p for p in service.endpoint.ports if p.published and p.mode is PublishMode.INGRESS]
-    return ", ".join(f"*:{p.published}->{p.target}/{protocol_word(p)}" for p in shown)
+    return ", ".join(map(shown_port, shown))
 
 
 def host_ports(task: Task) -> str:
     """Return where a running task listens on its node."""
     if task.state is not TaskState.RUNNING:
         return ""
-    return ", ".join(f"*:{p.port}->{p.target}/{word(p.transport)}" for p in task.host_ports)
+    return ", ".join(f"{p.address or '*'}:{p.port}->{p.target}/{word(p.transport)}" for p in task.host_ports)
 
 
 def why(task: Task) -> str:

@@ -94,7 +94,8 @@ def task_document(task: Task) -> Document:
             **({} if task.exit_code is None else {"ExitCode": task.exit_code}),
             **_filled(PID=task.pid),
             "HostPorts": [
-                {"TargetPort": p.target, "Port": p.port, "Protocol": word(p.transport)} for p in task.host_ports
+                {"TargetPort": p.target, "Port": p.port, "Protocol": word(p.transport), **_filled(Address=p.address)}
+                for p in task.host_ports
             ],
         },
     }
@@ -265,6 +266,6 @@ def _port(port: ServicePort) -> Document:
         **_filled(Name=port.name),
         "Protocol": protocol_word(port),
         "TargetPort": port.target,
-        **_filled(PublishedPort=port.published),
+        **_filled(PublishedPort=port.published, Address=port.address, ProxyProtocol=port.proxy_protocol),
         "PublishMode": word(port.mode) if not isinstance(port, PortSpec) or port.publish else "none",
     }

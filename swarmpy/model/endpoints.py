@@ -39,7 +39,9 @@ class PublishMode(enum.IntEnum):
 class ServicePort(Model, frozen=True):
     """One port of a service that the balancer serves.
 
-    `published` is the port on every node's data address, 0 if the port is reachable through the VIP only.
+    `published` is the port on every node, 0 if the port is reachable through the VIP only. It is on `address`, where a
+    node has that; without one it is on the node's data address. `proxy_protocol` is the version of the PROXY header
+    that tells the task the client's address, 0 for none.
     """
 
     target: int
@@ -48,14 +50,29 @@ class ServicePort(Model, frozen=True):
     app_protocol: AppProtocol = AppProtocol.TCP
     mode: PublishMode = PublishMode.INGRESS
     name: str = ""
+    address: str = ""
+    proxy_protocol: int = 0
+
+
+EVERY_ADDRESS: Final = "0.0.0.0"
+
+
+def addresses_meet(one: str, other: str) -> bool:
+    """Tell whether one port cannot be published on both: no address given is each node's data address, so any."""
+    return one == other or not {"", EVERY_ADDRESS}.isdisjoint((one, other))
 
 
 class HostPort(Model, frozen=True):
-    """Where a task listens for one target port: `port` on its node's data address."""
+    """Where a task listens for one target port: `port` on `address`, or on its node's data address if that is empty."""
 
     target: int
     port: int
     transport: Transport = Transport.TCP
+    address: str = ""
+
+    def reached_at(self, data_addr: str) -> str:
+        """Return an address at which the task is reached from its own node, whose data address is given."""
+        return data_addr if self.address in ("", EVERY_ADDRESS) else self.address
 
 
 class ServiceNetwork(Model, frozen=True):

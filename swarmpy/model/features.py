@@ -7,7 +7,7 @@ from typing import Final
 
 from swarmpy.errors import invalid
 
-LEVEL: Final = 3
+LEVEL: Final = 4
 """What this release can do."""
 
 CONFIGS: Final = 2
@@ -15,6 +15,9 @@ CONFIGS: Final = 2
 
 NETWORKS: Final = 3
 """The level from which on networks may be stored, and services that join them."""
+
+PORTS: Final = 4
+"""The level from which on ports may be published otherwise than by TCP on every node's data address."""
 
 VARIABLE: Final = "SWARMPY_FEATURE_LEVEL"
 """Has a node act as one of an older release would, so that an upgrade can be tried out."""

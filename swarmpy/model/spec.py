@@ -192,7 +192,6 @@ class PortSpec(ServicePort, frozen=True):
     """A port as asked for. `publish` False makes it reachable through the service's name only."""
 
     publish: bool = True
-    address: str = ""
 
 
 class ServiceSpec(Model, frozen=True):

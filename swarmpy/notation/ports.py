@@ -1,11 +1,11 @@
-"""Published ports: `8080:8000/udp`, ranges, and `published=8080,target=8000,protocol=http,mode=host`."""
+"""Published ports: `10.0.0.5:8080:8000/udp`, ranges, and `published=8080,target=8000,protocol=http,mode=host`."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from typing import Final
 
-from swarmpy.errors import SwarmError, invalid, not_supported
+from swarmpy.errors import invalid
 from swarmpy.model.endpoints import AppProtocol, PublishMode, ServicePort, Transport
 from swarmpy.model.spec import PortSpec
 from swarmpy.model.states import word
@@ -16,19 +16,20 @@ PROTOCOLS: Final[Mapping[str, tuple[Transport, AppProtocol]]] = {
     "http": (Transport.TCP, AppProtocol.HTTP),
 }
 MODES: Final = {"ingress": PublishMode.INGRESS, "host": PublishMode.HOST}
-_OPTIONS: Final = ("target", "published", "protocol", "mode", "name")
+PROXY_PROTOCOLS: Final = {"off": 0, "v1": 1, "v2": 2}
+_OPTIONS: Final = ("target", "published", "protocol", "mode", "address", "name", "proxy-protocol")
 _HIGHEST: Final = 65535
 
 
 def parse_publish(text: str) -> tuple[PortSpec, ...]:
     """Return the ports that `text` publishes: several for a range.
 
-    The short form is `[published:]target[/protocol]`, each side a number or a range of the same length; options
-    may follow it (`8080:8000,protocol=http`). The long form is options only. A target alone is published on a
-    free port of the cluster's choice.
+    The short form is `[[address:]published:]target[/protocol]`; options may follow it (`8080:8000,protocol=http`).
+    The long form is options only. Ports are numbers, or ranges of the same length; several may be published for one
+    target. A target alone is published on a free port of the cluster's choice.
 
     Raises:
-        SwarmError: INVALID_ARGUMENT, or NOT_SUPPORTED for an address.
+        SwarmError: INVALID_ARGUMENT.
     """
     head, *rest = text.split(",")
     options = _options(rest if "=" not in head else [head, *rest], text)
@@ -42,18 +43,33 @@ def parse_publish(text: str) -> tuple[PortSpec, ...]:
         protocol=options.get("protocol", "tcp"),
         mode=options.get("mode", "ingress"),
         name=options.get("name", ""),
+        address=options.get("address", ""),
+        proxy_protocol=options.get("proxy-protocol", "off"),
     )
 
 
-def port_specs(*, target: str, published: str, protocol: str, mode: str, name: str = "") -> tuple[PortSpec, ...]:
+def port_specs(
+    *,
+    target: str,
+    published: str,
+    protocol: str,
+    mode: str,
+    name: str = "",
+    address: str = "",
+    proxy_protocol: str = "off",
+) -> tuple[PortSpec, ...]:
     """Return the ports that these words stand for; `target` and `published` may be ranges."""
     if protocol not in PROTOCOLS:
         raise invalid(f'invalid protocol "{protocol}": use one of {", ".join(PROTOCOLS)}')
     if mode not in MODES:
         raise invalid(f'invalid mode "{mode}": use one of {", ".join(MODES)}')
+    if proxy_protocol not in PROXY_PROTOCOLS:
+        raise invalid(f'invalid proxy-protocol "{proxy_protocol}": use one of {", ".join(PROXY_PROTOCOLS)}')
     transport, app_protocol = PROTOCOLS[protocol]
-    targets = _range(target)
+    targets: Sequence[int] = _range(target)
     numbers: Sequence[int] = _range(published) if published not in ("", "0") else [0] * len(targets)
+    if len(targets) == 1:
+        targets = [*targets] * len(numbers)
     if len(numbers) != len(targets):
         raise invalid(f'the ranges "{published}" and "{target}" differ in length')
     return tuple(
@@ -64,6 +80,8 @@ def port_specs(*, target: str, published: str, protocol: str, mode: str, name: s
             app_protocol=app_protocol,
             mode=MODES[mode],
             name=name,
+            address=address,
+            proxy_protocol=PROXY_PROTOCOLS[proxy_protocol],
         )
         for at, to in zip(numbers, targets, strict=True)
     )
@@ -101,21 +119,24 @@ def _options(items: list[str], text: str) -> dict[str, str]:
     return options
 
 
+def shown(port: ServicePort) -> str:
+    """Return a published port as tables show it: `*:8080->80/tcp`."""
+    return f"{port.address or '*'}:{port.published}->{port.target}/{protocol_word(port)}"
+
+
 def _short(head: str, text: str) -> dict[str, str]:
     ports, slash, protocol = head.partition("/")
     parts = ports.rsplit(":", 2)
-    if len(parts) == 3:
-        raise _address(parts[0], text)
     options = {"target": parts[-1]}
-    if len(parts) == 2:
-        options["published"] = parts[0]
+    if len(parts) > 1:
+        options["published"] = parts[-2]
+    if len(parts) > 2:
+        if not parts[0]:
+            raise invalid(f'invalid port "{text}": it has no address before the first colon')
+        options["address"] = parts[0]
     if slash:
         options["protocol"] = protocol
     return options
-
-
-def _address(address: str, text: str) -> SwarmError:
-    return not_supported(f'publishing on a chosen address ("{address}" in "{text}")')
 
 
 def _range(text: str) -> range:

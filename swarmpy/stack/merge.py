@@ -80,7 +80,8 @@ def _port(value: Any) -> Any:
     """Return what a port is published as; the same again replaces it."""
     if isinstance(value, Mapping):
         published = value.get("published")
-        return (str(published or value.get("target")), str(value.get("protocol", "tcp")), bool(published))
+        where = (str(value.get("host_ip") or ""), str(published or value.get("target")))
+        return (*where, str(value.get("protocol", "tcp")), bool(published))
     try:
         ports = parse_publish(str(value))
     except SwarmError:
@@ -88,7 +89,7 @@ def _port(value: Any) -> Any:
     first, last = ports[0], ports[-1]
     at = (first.published, last.published) if first.published else (first.target, last.target)
     span = str(at[0]) if at[0] == at[1] else f"{at[0]}-{at[1]}"
-    return (span, first.transport.name.lower(), bool(first.published))
+    return (first.address, span, first.transport.name.lower(), bool(first.published))
 
 
 def _volume(value: Any) -> Any:

@@ -17,7 +17,9 @@ from swarmpy.stack.tree import Node, kind
 
 T = TypeVar("T")
 
-_PORT_KEYS = frozenset({"target", "published", "protocol", "mode", "name", "app_protocol"})
+_PORT_KEYS = frozenset(
+    {"target", "published", "protocol", "mode", "name", "app_protocol", "host_ip", "x-proxy-protocol"}
+)
 
 
 def text(node: Node) -> str:
@@ -151,6 +153,8 @@ def _long_port(entry: dict[str, Node]) -> tuple[PortSpec, ...]:
         protocol="http" if "app_protocol" in values and protocol == "tcp" else protocol,
         mode=values.get("mode", "ingress"),
         name=values.get("name", ""),
+        address=values.get("host_ip", ""),
+        proxy_protocol=values.get("x-proxy-protocol", "off"),
     )
 
 

@@ -12,8 +12,11 @@ from pathlib import Path
 
 import pytest
 
+from swarmpy.model.endpoints import HostPort, PublishMode, ServicePort
 from swarmpy.model.spec import Healthcheck, Mount, Resources, Ulimit
 from swarmpy.model.states import MountType, TaskState
+from swarmpy.model.task import TaskStatus
+from tests.support.balancer import free_port
 from tests.support.container_node import lacking
 from tests.support.container_rig import ADDRESS, DEADLINE_S, Rig, RigWorker, until
 from tests.support.container_tasks import task
@@ -83,6 +86,32 @@ async def test_a_published_port_leads_to_the_container(worker: RigWorker) -> Non
     [port] = status.host_ports
     await until(lambda: worker.runner.statuses["one"].ready, "it is ready")
     assert await fetch(f"http://{ADDRESS}:{port.port}/index.html") == b"hello\n"
+
+
+async def test_a_port_of_mode_host_leads_to_the_container_from_where_it_was_asked_for(worker: RigWorker) -> None:
+    number = free_port()
+    ports = [
+        ServicePort(target=80, published=number, mode=PublishMode.HOST, address=address)
+        for address in ("127.0.0.9", "0.0.0.0")
+    ]
+
+    def status(task_id: str) -> TaskStatus:
+        return worker.runner.statuses[task_id]
+
+    first = task("one", SERVE, ports=ports[:1])
+    worker.put(first)
+    await until(lambda: status("one").ready, "it is ready")
+    assert status("one").host_ports == (HostPort(target=80, port=number, address="127.0.0.9"),)
+    assert await fetch(f"http://127.0.0.9:{number}/index.html") == b"hello\n"
+    with pytest.raises(OSError, match="refused"):
+        await fetch(f"http://{ADDRESS}:{number}/index.html")
+
+    worker.put(task("two", SERVE, ports=ports[1:]))
+    await until(lambda: "another task here still has it" in status("two").message, "the second one waits")
+    worker.stop(first)
+    await until(lambda: status("two").ready, "the second one has the port")
+    for address in ("127.0.0.9", ADDRESS):
+        assert await fetch(f"http://{address}:{number}/index.html") == b"hello\n"
 
 
 async def test_names_are_asked_of_the_node(worker: RigWorker) -> None:

@@ -18,7 +18,7 @@ def task(
     task_id: str,
     command: Sequence[str] = (),
     *,
-    ports: Sequence[int] = (),
+    ports: Sequence[int | ServicePort] = (),
     limits: Resources = NO_RESOURCES,
     network: str = "",
     **container: Any,
@@ -32,6 +32,6 @@ def task(
         number=1,
         name="web",
         task=TaskSpec(runtime=Runtime.CONTAINER, container=spec, limits=limits, networks=attachments),
-        ports=tuple(ServicePort(target=port) for port in ports),
+        ports=tuple(ServicePort(target=port) if isinstance(port, int) else port for port in ports),
     )
     return Assignment(id=task_id, service_id="s1", slot=1, version=version)

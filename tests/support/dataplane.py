@@ -142,11 +142,14 @@ class FakeSockets:
 
     def __init__(self) -> None:
         self.failing: set[Port] = set()
+        self.absent: set[str] = set()  # addresses that this machine does not have
         self.calls: list[str] = []
         self._held: dict[Port, socket.socket] = {}
 
     async def bind(self, port: Port) -> socket.socket:
         await asyncio.sleep(0)
+        if port.address in self.absent:
+            raise SwarmError(Code.UNAVAILABLE, f"cannot bind {port}: a test says that it is elsewhere")
         if port in self.failing:
             raise SwarmError(Code.ALREADY_EXISTS, f"cannot bind {port}: a test says so")
         self.calls.append(f"bind {port.address}:{port.port}/{port.transport}")

@@ -14,7 +14,7 @@ from typing import Final, NamedTuple, Protocol
 import structlog
 
 from swarmpy.clock import Clock
-from swarmpy.errors import SwarmError
+from swarmpy.errors import Code, SwarmError
 from swarmpy.model.endpoints import PublishMode, ServiceEndpoint, ServicePort, Transport
 from worker.dataplane.dns.zone import render_vip
 from worker.dataplane.proxy.api import ListenKey
@@ -22,6 +22,8 @@ from worker.dataplane.sockets import Port, SocketProvider
 
 FIRST_RETRY_S: Final = 0.5
 LAST_RETRY_S: Final = 15.0
+ABSENT_RETRY_S: Final = 1.0
+"""How often a chosen address is looked for: it may move to this node when another one fails."""
 log = structlog.get_logger()
 
 
@@ -46,7 +48,7 @@ Wants = Mapping[ListenKey, Want]
 def wanted_listeners(
     services: Iterable[ServiceEndpoint], *, data_address: str, vip_prefix: str
 ) -> dict[ListenKey, Want]:
-    """Return the listener for each TCP port: published ones on `data_address`, each target port on the VIP.
+    """Return the listener for each TCP port: published ones on their address, each target port on the VIP.
 
     The allocator gives no port to two services; should it come to that, the lower service id has it.
     """
@@ -57,7 +59,7 @@ def wanted_listeners(
                 continue
             want = Want(service.service_id, port)
             if port.published and port.mode is PublishMode.INGRESS:
-                wanted.setdefault(ListenKey(data_address, port.published), want)
+                wanted.setdefault(ListenKey(port.address or data_address, port.published), want)
             if vip_prefix and service.vip_index and not service.dnsrr:
                 wanted.setdefault(ListenKey(render_vip(vip_prefix, service.vip_index), port.target), want)
     return wanted
@@ -161,9 +163,14 @@ class Listeners:
 
     def _fail(self, key: ListenKey, want: Want, error: SwarmError) -> None:
         before = self._retries.get(key)
+        absent = error.code is Code.UNAVAILABLE and key.address == want.port.address
         delay_s = FIRST_RETRY_S if before is None else min(LAST_RETRY_S, before.delay_s * 2)
+        if absent:
+            delay_s = ABSENT_RETRY_S
         self._retries[key] = _Retry(self._clock.monotonic() + delay_s, delay_s)
-        if before is None:
+        if absent and before is None:
+            log.info("a port waits for its address", service=want.service_id, what=error.message)
+        elif before is None:
             log.warning("a port cannot be bound", service=want.service_id, error=error.message)
             self._on_problem(_port(key), error.message)
 

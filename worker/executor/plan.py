@@ -130,12 +130,16 @@ def spec_variables(assignment: Assignment, node: NodeFacts) -> list[tuple[str, s
 
 
 def port_variables(host_ports: tuple[HostPort, ...], data_addr: str) -> dict[str, str]:
-    """Return HOST, PORT (the first TCP port, else the first) and PORT_<target> for each target."""
+    """Return HOST, PORT (the first TCP port, else the first) and PORT_<target> for each target.
+
+    HOST is what to bind. A target that is published on an address of its own has HOST_<target>, too.
+    """
     if not host_ports:
         return {}
     main = next((p for p in host_ports if p.transport is Transport.TCP), host_ports[0])
     named = {f"PORT_{p.target}": str(p.port) for p in host_ports}
-    return {"HOST": data_addr, "PORT": str(main.port), **named}
+    named.update({f"HOST_{p.target}": p.address for p in host_ports if p.address})
+    return {"HOST": main.address or data_addr, "PORT": str(main.port), **named}
 
 
 def find_command(name: str, search_path: str, cwd: Path) -> str:

@@ -15,12 +15,12 @@ _LONGEST_LINE_SHOWN: Final = 120
 
 
 async def probe_tcp(check: Check, address: str) -> ProbeResult:
-    """Pass if every port of `check` accepts a connection at `address` within the check's timeout."""
+    """Pass if every port of `check` accepts a connection within its timeout, at `address` if it has none of its own."""
     try:
         async with asyncio.timeout(check.timeout_s):
             for port in check.ports:
                 try:
-                    _, writer = await asyncio.open_connection(address, port.port)
+                    _, writer = await asyncio.open_connection(port.reached_at(address), port.port)
                 except OSError as error:
                     return ProbeResult(False, _refused(port, error))
                 await _close(writer)
@@ -34,7 +34,7 @@ async def probe_http(check: Check, address: str) -> ProbeResult:
     (port,) = check.ports
     try:
         async with asyncio.timeout(check.timeout_s):
-            return await _get(check.path, address, port)
+            return await _get(check.path, port.reached_at(address), port)
     except TimeoutError:
         return ProbeResult(False, f"no answer to GET {check.path} within {check.timeout_s:g} s")
 

@@ -101,12 +101,13 @@ class Machine:
         """Make these all the ports of this machine that lead to a task's address.
 
         Args:
-            bindings: one for each port, with the address that it is on; without any it is the node's data address.
+            bindings: one for each port, with the address that it is on; without any it is the port's, or the node's
+                data address.
         """
         wanted = {
             Publication(
                 _TRANSPORTS[port.transport],
-                IPv4Address(binding.address or 0) if binding is not None else self._place.data_address,
+                IPv4Address(binding.address or 0) if binding is not None else self._address_of(port),
                 port.port,
                 address,
                 port.target,
@@ -114,6 +115,9 @@ class Machine:
             for port, binding in zip(host_ports, [*bindings] or itertools.repeat(None), strict=False)
         }
         self._change(wanted, {p for p in self._table.publications if p.target == address})
+
+    def _address_of(self, port: HostPort) -> IPv4Address:
+        return IPv4Address(port.address) if port.address else self._place.data_address
 
     def serve_names(self, server: str) -> None:
         """Lead what tasks ask at the gateway's port 53 to a name server, `address:port`, or nowhere if it is empty."""

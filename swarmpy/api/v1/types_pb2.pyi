@@ -361,12 +361,16 @@ class ServicePort(_message.Message):
     APP_PROTOCOL_FIELD_NUMBER: _builtins.int
     MODE_FIELD_NUMBER: _builtins.int
     NAME_FIELD_NUMBER: _builtins.int
+    ADDRESS_FIELD_NUMBER: _builtins.int
+    PROXY_PROTOCOL_FIELD_NUMBER: _builtins.int
     target: _builtins.int
     published: _builtins.int
     transport: Global___Transport.ValueType
     app_protocol: Global___AppProtocol.ValueType
     mode: Global___PublishMode.ValueType
     name: _builtins.str
+    address: _builtins.str
+    proxy_protocol: _builtins.int
     def __init__(
         self,
         *,
@@ -376,10 +380,12 @@ class ServicePort(_message.Message):
         app_protocol: Global___AppProtocol.ValueType = ...,
         mode: Global___PublishMode.ValueType = ...,
         name: _builtins.str = ...,
+        address: _builtins.str = ...,
+        proxy_protocol: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["app_protocol", b"app_protocol", "mode", b"mode", "name", b"name", "published", b"published", "target", b"target", "transport", b"transport"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["address", b"address", "app_protocol", b"app_protocol", "mode", b"mode", "name", b"name", "proxy_protocol", b"proxy_protocol", "published", b"published", "target", b"target", "transport", b"transport"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -392,19 +398,22 @@ class HostPort(_message.Message):
     TARGET_FIELD_NUMBER: _builtins.int
     PORT_FIELD_NUMBER: _builtins.int
     TRANSPORT_FIELD_NUMBER: _builtins.int
+    ADDRESS_FIELD_NUMBER: _builtins.int
     target: _builtins.int
     port: _builtins.int
     transport: Global___Transport.ValueType
+    address: _builtins.str
     def __init__(
         self,
         *,
         target: _builtins.int = ...,
         port: _builtins.int = ...,
         transport: Global___Transport.ValueType = ...,
+        address: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["port", b"port", "target", b"target", "transport", b"transport"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["address", b"address", "port", b"port", "target", b"target", "transport", b"transport"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1079,6 +1088,7 @@ class PortSpec(_message.Message):
     NAME_FIELD_NUMBER: _builtins.int
     PUBLISH_FIELD_NUMBER: _builtins.int
     ADDRESS_FIELD_NUMBER: _builtins.int
+    PROXY_PROTOCOL_FIELD_NUMBER: _builtins.int
     target: _builtins.int
     published: _builtins.int
     transport: Global___Transport.ValueType
@@ -1087,6 +1097,7 @@ class PortSpec(_message.Message):
     name: _builtins.str
     publish: _builtins.bool
     address: _builtins.str
+    proxy_protocol: _builtins.int
     def __init__(
         self,
         *,
@@ -1098,10 +1109,11 @@ class PortSpec(_message.Message):
         name: _builtins.str = ...,
         publish: _builtins.bool | None = ...,
         address: _builtins.str = ...,
+        proxy_protocol: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_publish", b"_publish", "publish", b"publish"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_publish", b"_publish", "address", b"address", "app_protocol", b"app_protocol", "mode", b"mode", "name", b"name", "publish", b"publish", "published", b"published", "target", b"target", "transport", b"transport"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_publish", b"_publish", "address", b"address", "app_protocol", b"app_protocol", "mode", b"mode", "name", b"name", "proxy_protocol", b"proxy_protocol", "publish", b"publish", "published", b"published", "target", b"target", "transport", b"transport"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__publish: _TypeAlias = _typing.Literal["publish"]  # noqa: Y015
     _WhichOneofArgType__publish: _TypeAlias = _typing.Literal["_publish", b"_publish"]  # noqa: Y015

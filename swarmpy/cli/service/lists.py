@@ -10,7 +10,7 @@ from typing import Final
 import msgspec
 
 from swarmpy.cli.given import Given
-from swarmpy.model.endpoints import Transport
+from swarmpy.model.endpoints import PublishMode, Transport, addresses_meet
 from swarmpy.model.spec import PortSpec, ServiceSpec
 from swarmpy.notation.limits import merge_ulimits, parse_ulimit
 from swarmpy.notation.networks import merge_networks, name_of, named, parse_network
@@ -113,7 +113,8 @@ def _is_target(port: PortSpec, target: int, transport: Transport | None, *, publ
 def _clash(old: PortSpec, new: PortSpec) -> bool:
     if old.transport is not new.transport:
         return False
-    same_published = new.published != 0 and old.published == new.published and old.mode is new.mode
-    return same_published or (
-        old.target == new.target and old.published == new.published and old.publish == new.publish
-    )
+    same_published = new.published != 0 and old.published == new.published and addresses_meet(old.address, new.address)
+    same_target = old.target == new.target and old.publish == new.publish
+    # Mode host takes one port for a target: the new one is that.
+    on_host = PublishMode.HOST is old.mode is new.mode
+    return same_published or (same_target and (on_host or old.published == new.published))

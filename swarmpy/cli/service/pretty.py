@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from swarmpy import units
 from swarmpy.cli.describe import replicas
 from swarmpy.cli.human import ago
+from swarmpy.model.endpoints import PublishMode, ServicePort
 from swarmpy.model.service import Service
 from swarmpy.model.spec import ContainerSpec, Healthcheck, Resources, RestartPolicy, UpdateConfig
 from swarmpy.model.states import Runtime, UpdateState, word
@@ -53,8 +54,16 @@ def _lines(listed: ListedService, now: float, networks: Mapping[str, str]) -> It
     if service.endpoint.ports:
         yield "Ports:"
     for port in service.endpoint.ports:
-        published = f"{port.published} -> " if port.published else "through the name only: "
-        yield f" {published}{port.target}/{protocol_word(port)}, {word(port.mode)}"
+        yield f" {_port(port)}"
+
+
+def _port(port: ServicePort) -> str:
+    target = f"{port.target}/{protocol_word(port)}"
+    if port.mode is PublishMode.INGRESS and not port.published:
+        return f"through the name only: {target}, ingress"
+    at = f"{port.address}:" if port.address else ""
+    header = f", PROXY protocol v{port.proxy_protocol}" if port.proxy_protocol else ""
+    return f"{at}{port.published or 'a free port'} -> {target}, {word(port.mode)}{header}"
 
 
 def _networks(service: Service, names: Mapping[str, str]) -> Iterator[str]:

@@ -2,39 +2,53 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from ipaddress import AddressValueError, IPv4Address
 from typing import Final
 
 from swarmpy.errors import Problem
-from swarmpy.model.endpoints import AppProtocol, PublishMode, Transport
+from swarmpy.model.endpoints import AppProtocol, PublishMode, Transport, addresses_meet
 from swarmpy.model.spec import EndpointSpec, PortSpec
 from swarmpy.model.states import EndpointMode, word
 from swarmpy.model.validate.checks import unsupported
 
+MOST_PORTS: Final = 1000
 _HIGHEST: Final = 65_535
 
 
 def check_endpoint(endpoint: EndpointSpec) -> Iterator[Problem]:
     """Check each port, then the ports against each other."""
-    published: dict[tuple[int, Transport], int] = {}
-    targets: dict[tuple[int, Transport], int] = {}
+    if len(endpoint.ports) > MOST_PORTS:
+        yield Problem("endpoint.ports", f"has {len(endpoint.ports)} ports: give at most {MOST_PORTS}")
+        return
     for number, port in enumerate(endpoint.ports):
         path = f"endpoint.ports[{number}]"
         yield from _port(path, port)
-        name = f"{port.published}/{word(port.transport)}"
-        first = published.setdefault((port.published, port.transport), number) if port.published else number
-        if first != number:
-            yield Problem(f"{path}.published", f"{name} is published by ports[{first}] already: choose another one")
-        first = targets.setdefault((port.target, port.transport), number)
-        if first != number:
-            yield Problem(
-                f"{path}.target",
-                f"{port.target}/{word(port.transport)} is the target of ports[{first}] already: drop one",
-            )
+        yield from _against(path, port, endpoint.ports[:number])
         if endpoint.mode is EndpointMode.DNSRR and port.publish and port.mode is PublishMode.INGRESS:
             yield Problem(
-                f"{path}.mode", "a service with endpoint mode dnsrr cannot publish ports: use endpoint mode vip"
+                f"{path}.mode",
+                "a service with endpoint mode dnsrr cannot publish ports: use endpoint mode vip, or mode host",
             )
+
+
+def _against(path: str, port: PortSpec, others: Sequence[PortSpec]) -> Iterator[Problem]:
+    """A published port leads to one target; a target may be published more than once, but on its node only once."""
+    transport = word(port.transport)
+    for number, other in enumerate(others):
+        if other.transport is not port.transport:
+            continue
+        if port.published and port.published == other.published and addresses_meet(port.address, other.address):
+            sentence = f"{port.published}/{transport} is published by ports[{number}] already: choose another one"
+            yield Problem(f"{path}.published", sentence)
+            return
+        if port.target != other.target:
+            continue
+        on_host = PublishMode.HOST is port.mode is other.mode
+        if on_host or port.published == other.published or not (port.publish and other.publish):
+            sentence = f"{port.target}/{transport} is the target of ports[{number}] already: drop one"
+            yield Problem(f"{path}.target", sentence)
+            return
 
 
 def _port(path: str, port: PortSpec) -> Iterator[Problem]:
@@ -48,11 +62,27 @@ def _port(path: str, port: PortSpec) -> Iterator[Problem]:
         yield Problem(
             f"{path}.published", f"{port.published} is given for a port that is not published: drop one of both"
         )
-    if port.transport is not Transport.TCP:
-        if port.app_protocol is AppProtocol.HTTP:
-            yield Problem(f"{path}.app_protocol", "http needs tcp: use protocol http alone")
-        yield unsupported(f"{path}.transport", f"the protocol {word(port.transport)} is")
-    if port.mode is PublishMode.HOST:
-        yield unsupported(f"{path}.mode", "publishing in mode host is")
-    if port.address:
-        yield unsupported(f"{path}.address", "publishing on a chosen address is")
+    if port.transport is not Transport.TCP and port.app_protocol is AppProtocol.HTTP:
+        yield Problem(f"{path}.app_protocol", "http needs tcp: use protocol http alone")
+    if port.transport is not Transport.TCP and port.mode is PublishMode.INGRESS:
+        yield unsupported(f"{path}.transport", f"the protocol {word(port.transport)} in mode ingress is")
+    if port.proxy_protocol:
+        yield unsupported(f"{path}.proxy_protocol", "the PROXY protocol is")
+    yield from _address(path, port)
+
+
+def _address(path: str, port: PortSpec) -> Iterator[Problem]:
+    if not port.address:
+        return
+    if not port.publish:
+        yield Problem(f"{path}.address", "is given for a port that is not published: drop one of both")
+        return
+    try:
+        address = IPv4Address(port.address)
+    except AddressValueError:
+        yield Problem(
+            f"{path}.address", f"{port.address!r} is not an address to publish on: give one such as 10.0.0.5 or 0.0.0.0"
+        )
+        return
+    if address.is_multicast or address.is_reserved:
+        yield Problem(f"{path}.address", f"{port.address} is no machine's address: give one such as 10.0.0.5")

@@ -290,10 +290,12 @@ class Pool:
 
 
 def backend_address(backend: Backend, target: int) -> tuple[str, int] | None:
-    """Return where `backend` listens for TCP port `target`, or None if it does not."""
+    """Return where `backend` listens for TCP port `target`, or None if it does not, or only for its own machine."""
     for port in backend.ports:
         if port.target == target and port.transport is Transport.TCP:
-            return backend.address, port.port
+            address = port.reached_at(backend.address)
+            inside = address != backend.address and ipaddress.ip_address(address).is_loopback
+            return None if inside else (address, port.port)
     return None
 
 

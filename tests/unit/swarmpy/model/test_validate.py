@@ -231,9 +231,11 @@ def test_health_checks(test: tuple[str, ...]) -> None:
         (endpoint(PortSpec(target=70_000)), "target", "give 1 to 65535"),
         (endpoint(PortSpec(target=1, published=-1)), "published", "0 to have one picked"),
         (endpoint(PortSpec(target=1, published=1, publish=False)), "published", "not published"),
-        (endpoint(PortSpec(target=1, transport=Transport.UDP)), "transport", "udp is not supported yet"),
-        (endpoint(PortSpec(target=1, mode=PublishMode.HOST)), "mode", "not supported yet"),
-        (endpoint(PortSpec(target=1, address="10.0.0.1")), "address", "not supported yet"),
+        (endpoint(PortSpec(target=1, transport=Transport.UDP)), "transport", "udp in mode ingress is not supported"),
+        (endpoint(PortSpec(target=1, address="10.0.0")), "address", "is not an address to publish on"),
+        (endpoint(PortSpec(target=1, address="::1")), "address", "give one such as 10.0.0.5 or 0.0.0.0"),
+        (endpoint(PortSpec(target=1, address="224.0.0.1")), "address", "no machine's address"),
+        (endpoint(PortSpec(target=1, address="10.0.0.1", publish=False)), "address", "not published"),
         (endpoint(PortSpec(target=1, published=5), mode=EndpointMode.DNSRR), "mode", "use endpoint mode vip"),
     ],
 )
@@ -243,9 +245,34 @@ def test_ports(found: dict[str, str], path: str, sentence: str) -> None:
 
 
 def test_ports_must_differ() -> None:
-    found = endpoint(PortSpec(target=1, published=5), PortSpec(target=2, published=5), PortSpec(target=1))
-    assert list(found) == ["endpoint.ports[1].published", "endpoint.ports[2].target"]
+    found = endpoint(
+        PortSpec(target=1, published=5),
+        PortSpec(target=2, published=5),
+        PortSpec(target=3),
+        PortSpec(target=3),
+        PortSpec(target=1, publish=False),
+        PortSpec(target=4, published=6, mode=PublishMode.HOST),
+        PortSpec(target=4, published=7, mode=PublishMode.HOST),
+        PortSpec(target=5, published=5, address="10.0.0.5"),
+    )
+    paths = ["[1].published", "[3].target", "[4].target", "[6].target", "[7].published"]
+    assert list(found) == [f"endpoint.ports{path}" for path in paths]
+
+
+def test_a_target_may_be_published_more_than_once() -> None:
     assert endpoint(PortSpec(target=1), PortSpec(target=2)) == {}
+    assert endpoint(PortSpec(target=1, published=5), PortSpec(target=1, published=6)) == {}
+    assert endpoint(PortSpec(target=1, published=5), PortSpec(target=1, published=6, mode=PublishMode.HOST)) == {}
+    places = [PortSpec(target=n, published=5, address=f"10.0.0.{n}") for n in (1, 2)]
+    assert endpoint(*places) == {}
+
+
+def test_a_service_has_a_bounded_number_of_ports() -> None:
+    assert "give at most 1000" in endpoint(*(PortSpec(target=n) for n in range(1, 1002)))["endpoint.ports"]
+
+
+def test_mode_host_needs_no_virtual_address() -> None:
+    assert endpoint(PortSpec(target=1, published=5, mode=PublishMode.HOST), mode=EndpointMode.DNSRR) == {}
 
 
 def test_http_needs_tcp() -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from swarmpy.errors import Code, SwarmError
+from swarmpy.errors import SwarmError
 from swarmpy.model.endpoints import AppProtocol, PublishMode, Transport
 from swarmpy.model.spec import PortSpec, Ulimit
 from swarmpy.model.states import RestartCondition
@@ -36,6 +36,11 @@ UDP, HTTP, HOST = Transport.UDP, AppProtocol.HTTP, PublishMode.HOST
         ("8080-8081:90-91", [PortSpec(target=90, published=8080), PortSpec(target=91, published=8081)]),
         ("90-91", [PortSpec(target=90), PortSpec(target=91)]),
         ("0:90", [PortSpec(target=90)]),
+        ("10.0.0.5:8080:80", [PortSpec(target=80, published=8080, address="10.0.0.5")]),
+        ("127.0.0.1::80/udp", [PortSpec(target=80, address="127.0.0.1", transport=UDP)]),
+        ("8080:80,address=0.0.0.0", [PortSpec(target=80, published=8080, address="0.0.0.0")]),
+        ("8080-8081:90", [PortSpec(target=90, published=8080), PortSpec(target=90, published=8081)]),
+        ("8080:80,proxy-protocol=v2", [PortSpec(target=80, published=8080, proxy_protocol=2)]),
     ],
 )
 def test_published_ports(text: str, ports: list[PortSpec]) -> None:
@@ -55,6 +60,8 @@ def test_published_ports(text: str, ports: list[PortSpec]) -> None:
         ("80/sctp", 'invalid protocol "sctp": use one of tcp, udp, http'),
         ("80,nonsense", 'unknown option "nonsense"'),
         ("9-8", 'invalid range "9-8": it ends before it starts'),
+        (":80:80", 'invalid port ":80:80": it has no address before the first colon'),
+        ("80,proxy-protocol=3", 'invalid proxy-protocol "3": use one of off, v1, v2'),
         ("1-3:1-2", 'the ranges "1-3" and "1-2" differ in length'),
     ],
 )
@@ -62,12 +69,6 @@ def test_wrong_ports(text: str, sentence: str) -> None:
     with pytest.raises(SwarmError) as caught:
         parse_publish(text)
     assert sentence in caught.value.message
-
-
-def test_an_address_is_not_supported_rather_than_dropped() -> None:
-    with pytest.raises(SwarmError, match="publishing on a chosen address") as caught:
-        parse_publish("127.0.0.1:80:80")
-    assert caught.value.code is Code.NOT_SUPPORTED
 
 
 def test_exposed_ports_are_not_published() -> None:

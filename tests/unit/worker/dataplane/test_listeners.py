@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Iterator
 
+import msgspec
 import pytest
 
 from swarmpy.model.endpoints import AppProtocol, ServiceEndpoint
@@ -34,6 +35,11 @@ def test_what_has_no_listener_gets_none() -> None:
     assert wanted(service("udp", port("53:53/udp"), vip=1)) == {}
     assert list(wanted(service("rr", port("8080:80"), vip=1, dnsrr=True))) == [ListenKey(ADDRESS, 8080)]
     assert list(wanted(service("web", port("8080:80"), vip=1), prefix="")) == [ListenKey(ADDRESS, 8080)]
+
+
+def test_a_chosen_address_takes_the_place_of_the_nodes() -> None:
+    chosen = msgspec.structs.replace(port("8080:80"), address="127.0.0.9")
+    assert list(wanted(service("web", chosen))) == [ListenKey("127.0.0.9", 8080)]
 
 
 def test_a_port_wanted_twice_goes_to_one_always_the_same() -> None:
@@ -133,6 +139,18 @@ async def test_a_port_that_cannot_be_bound_is_said_once_and_tried_until_it_can(w
         await world.clock.advance(15.0)
         assert world.ports == {8080: "a", 8081: "b"}
         assert world.said == ["problem 8080", "cleared 8080"]
+
+
+async def test_a_port_waits_in_silence_for_its_address(world: World) -> None:
+    chosen = msgspec.structs.replace(port("8080:80"), address="127.0.0.9")
+    world.sockets.absent.add("127.0.0.9")
+    async with running(world):
+        await world.want(service("a", chosen))
+        await world.clock.advance(60.0)
+        assert world.said == []
+        world.sockets.absent.clear()
+        await world.clock.advance(1.0)
+        assert world.ports == {8080: "a"}
 
 
 async def test_a_problem_ends_when_its_port_is_not_wanted_any_more(world: World) -> None:

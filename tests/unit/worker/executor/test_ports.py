@@ -111,12 +111,46 @@ def test_a_port_of_host_mode_is_that_port_or_an_error(pools: Pools) -> None:
         taken.bind((pools.address, 0))
         number = taken.getsockname()[1]
         host = ServicePort(target=80, published=number, mode=PublishMode.HOST)
-        with pytest.raises(SwarmError, match=f"port {number} on {pools.address} is taken") as caught:
+        with pytest.raises(SwarmError, match=f"port {number}/tcp on {pools.address} .* another program has") as caught:
             pool.pick([WEB, host])
         assert caught.value.code is Code.FAILED_PRECONDITION
     assert pool.pick([host]) == (HostPort(target=80, port=number),)
-    with pytest.raises(SwarmError, match="is taken"):
+    with pytest.raises(SwarmError, match="another task here still has it") as caught:
         pool.pick([host])
+    assert caught.value.retryable, "that task is ending"
+    udp = ServicePort(target=80, published=number, mode=PublishMode.HOST, transport=Transport.UDP)
+    assert pool.pick([udp]) == (HostPort(target=80, port=number, transport=Transport.UDP),)
+
+
+def test_a_port_of_host_mode_is_on_the_address_that_was_asked_for(pools: Pools) -> None:
+    pool = pools()
+    with socket.socket() as taken:
+        taken.bind((pools.address, 0))
+        number = taken.getsockname()[1]
+    there = pools.address.rpartition(".")[0] + ".255"
+    chosen = [
+        ServicePort(target=80, published=number, mode=PublishMode.HOST, address=address)
+        for address in (pools.address, there, "0.0.0.0")
+    ]
+    assert pool.pick(chosen[:1]) == (HostPort(target=80, port=number, address=pools.address),)
+    second = pool.pick(chosen[1:2])
+    with pytest.raises(SwarmError, match="another task here still has it"):
+        pool.pick(chosen[2:])
+    pool.release([HostPort(target=80, port=number, address=pools.address), *second])
+    assert pool.pick(chosen[2:])[0].address == "0.0.0.0"
+
+
+def test_a_host_mode_port_on_an_address_that_is_elsewhere_says_so(pools: Pools) -> None:
+    elsewhere = ServicePort(target=80, published=8080, mode=PublishMode.HOST, address="192.0.2.1")
+    with pytest.raises(SwarmError, match="this node does not have that address") as caught:
+        pools().pick([elsewhere])
+    assert caught.value.code is Code.FAILED_PRECONDITION
+
+
+def test_host_mode_without_a_number_takes_a_free_one(pools: Pools) -> None:
+    (port,) = pools().pick([ServicePort(target=80, mode=PublishMode.HOST, address="0.0.0.0")])
+    assert FIRST_PORT <= port.port < LAST_PORT
+    assert port.address == "0.0.0.0"
 
 
 def test_when_all_is_taken_it_is_said(pools: Pools, monkeypatch: pytest.MonkeyPatch) -> None:
