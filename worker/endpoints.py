@@ -2,6 +2,9 @@
 
 Updates pass through as bytes. A data plane that restarts has its last endpoints on disk; if it missed some, a new
 session brings them, for the manager sends what lies after the revision that the session's hello names.
+
+Where this node's tasks are on networks, the kernel's tables follow the same updates. What is reported as applied is
+then in force in both; a worker that has just started knows of no endpoints, so it says 0 and is sent all of them.
 """
 
 from __future__ import annotations
@@ -16,6 +19,7 @@ import structlog
 
 from swarmpy.clock import Clock
 from swarmpy.errors import Code, SwarmError
+from swarmpy.model.endpoints import DECODER, EndpointsUpdate
 from worker.backoff import full_jitter_s
 from worker.dataplane.protocol import Applied, Counters, Hello, PortCleared, PortProblem
 
@@ -38,6 +42,18 @@ class DataPlane(Protocol):
     async def close(self) -> None: ...
 
 
+class KernelTables(Protocol):
+    """What is needed of the node's networks (`worker.network.following.Following`)."""
+
+    applied: int
+
+    def reset(self, on_applied: Callable[[], None]) -> None:
+        """Begin anew at revision 0; `on_applied` is called when `applied` has changed by itself."""
+
+    def take(self, update: EndpointsUpdate) -> None:
+        """Take over an update; `applied` says when it is in force, perhaps at once."""
+
+
 class _Head(msgspec.Struct, gc=False):
     """The one field of an `EndpointsUpdate` that is read on the way."""
 
@@ -50,10 +66,17 @@ _HEAD: Final = msgspec.msgpack.Decoder(_Head)
 class EndpointsLink:
     """Keeps one connection to the data plane and knows what it has applied."""
 
-    def __init__(self, connect: Callable[[], Awaitable[DataPlane]], clock: Clock, rng: random.Random) -> None:
+    def __init__(
+        self,
+        connect: Callable[[], Awaitable[DataPlane]],
+        clock: Clock,
+        rng: random.Random,
+        tables: KernelTables | None = None,
+    ) -> None:
         """
         Args:
             connect: opens a connection; raises SwarmError UNAVAILABLE.
+            tables: what else follows the endpoints; None where no task can be on a network.
         """
         self._connect = connect
         self._clock = clock
@@ -62,21 +85,31 @@ class EndpointsLink:
         self._plane: DataPlane | None = None
         self._expected_revision = 0
         self.hello: Hello | None = None
+        self._in_plane: tuple[int, tuple[str, ...]] = (0, ())
+        self._tables = tables
         self.applied: tuple[int, tuple[str, ...]] = (0, ())
         self.problems: dict[tuple[str, str, int], str] = {}
         self.on_applied: Callable[[int, tuple[str, ...]], None] = _nobody_listens
         self.on_stale: Callable[[str], None] = _nobody_cares
+        if tables is not None:
+            tables.reset(self._compare)
 
     def forward(self, update: bytes) -> None:
         """Hand on a manager's encoded `EndpointsUpdate`.
 
-        Without a data plane it is dropped: a later session repeats it.
+        Without a data plane only the kernel's tables follow it: a later session repeats it.
 
         Raises:
             SwarmError: CORRUPT, the bytes are no update.
         """
         try:
-            self._expected_revision = _HEAD.decode(update).revision
+            if self._tables is None:
+                self._expected_revision = _HEAD.decode(update).revision
+            else:
+                decoded = DECODER.decode(update)
+                self._expected_revision = decoded.revision
+                self._tables.take(decoded)
+                self._compare()
         except msgspec.DecodeError as error:
             raise SwarmError(Code.CORRUPT, f"the manager sent endpoints that cannot be read: {error}") from error
         if self._plane is None:
@@ -150,8 +183,20 @@ class EndpointsLink:
                 self.problems.pop((event.transport, event.address, event.port), None)
 
     def _tell(self, revision: int, busy: tuple[str, ...]) -> None:
-        self.applied = (revision, busy)
-        self.on_applied(revision, busy)
+        self._in_plane = (revision, busy)
+        self.applied = self._least()
+        self.on_applied(*self.applied)
+
+    def _compare(self) -> None:
+        """Say how far data plane and tables have come together, if that has changed."""
+        applied = self._least()
+        if applied != self.applied:
+            self.applied = applied
+            self.on_applied(*applied)
+
+    def _least(self) -> tuple[int, tuple[str, ...]]:
+        revision, busy = self._in_plane
+        return (revision if self._tables is None else min(revision, self._tables.applied)), busy
 
     async def _send(self, plane: DataPlane) -> None:
         while True:

@@ -22,6 +22,7 @@ from swarmpy.model.node import Capability
 from swarmpy.model.states import Runtime
 from worker.alarms import Alarms
 from worker.containerd.runtime import read_runtime
+from worker.dataplane.names import TaskNames
 from worker.executor.cgroups import hierarchies, mounts
 from worker.executor.directories import TaskDirectories
 from worker.executor.host import HostLink
@@ -32,7 +33,9 @@ from worker.executor.process import ProcessExecutor
 from worker.executor.protocol import Executor
 from worker.host import Place
 from worker.logs.store import LogStore
+from worker.network.link.ability import why_unsupported
 from worker.resources import find_out
+from worker.task.draining import nobody_is_connected
 from worker.task.journal import FileJournal
 from worker.task.runner import TaskRunner
 from worker.taskhost.client import TaskExit, TaskHostClient
@@ -63,10 +66,12 @@ class Engine:
         self.cgroups = _cgroups(place, clock)
         self.key = node_key(place.state_dir)
         self._runtime = read_runtime(place.state_dir)
-        no_containers = self._runtime.missing or _why_no_links()
-        found = find_out(self.cgroups.missing, containers=no_containers)
+        no_network = why_unsupported()
+        no_containers = self._runtime.missing or no_network
+        found = find_out(self.cgroups.missing, containers=no_containers, networks=no_network)
         self.machine = replace(found, hostname=place.hostname)
-        self.networks = None if no_containers else self._make_networks()
+        self.names = TaskNames(place.state_dir / "run" / "dataplane.sock", clock=clock, rng=rng)
+        self.networks = None if no_network else self._make_networks()
         self.containers: Containers | None = None
         self.ports = PortPool(
             place.data_addr,
@@ -82,6 +87,7 @@ class Engine:
             rng=rng,
             boot_id=place.boot_id,
             data_addr=place.data_addr,
+            connections=self.networks.connections if self.networks is not None else nobody_is_connected,
         )
 
     async def run(self) -> None:
@@ -90,7 +96,8 @@ class Engine:
             async with asyncio.TaskGroup() as group:
                 group.create_task(self.alarms.run())
                 group.create_task(self.runner.run())
-                if self.containers is not None and self.networks is not None:
+                if self.networks is not None:
+                    group.create_task(self.names.run())
                     group.create_task(self.networks.run())
         finally:
             if self.containers is not None:
@@ -132,14 +139,11 @@ class Engine:
         return executors
 
     def _make_networks(self) -> NodeNetworks:
-        from worker.network.link.joint import Place as NetworkPlace
+        from worker.network.link.place import Place as NetworkPlace
         from worker.network.networks import NodeNetworks
 
         place = NetworkPlace(self._place.state_dir, self.key, IPv4Address(self._place.data_addr))
-        return NodeNetworks(place, clock=self._clock, name_server=self._served_names)
-
-    def _served_names(self) -> str:
-        return self._name_server()
+        return NodeNetworks(place, names=self.names, clock=self._clock, rng=self._rng)
 
     def _process_executor(self) -> ProcessExecutor:
         return ProcessExecutor(
@@ -150,6 +154,7 @@ class Engine:
             cgroups=self.cgroups,
             node=self._facts,
             may_switch=self.machine.may_switch_user,
+            networks=self.networks,
         )
 
     def _facts(self) -> NodeFacts:
@@ -165,13 +170,6 @@ class Engine:
 def node_key(state_dir: Path) -> str:
     """Return what tells this node's groups, links and tables from those of other nodes on the machine."""
     return hashlib.sha256(str(state_dir.resolve()).encode()).hexdigest()[:12]
-
-
-def _why_no_links() -> str:
-    # What containers take is loaded late: a worker without them is back sooner after a crash.
-    from worker.network.link.links import why_unsupported
-
-    return why_unsupported()
 
 
 def _no_name_server() -> str:

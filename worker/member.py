@@ -70,7 +70,8 @@ class Member:
         self.identity = identity
         self.machine = engine.machine
         self.runner = engine.runner
-        self.endpoints = EndpointsLink(self._connect_data_plane, clock, rng)
+        following = engine.networks.following if engine.networks is not None else None
+        self.endpoints = EndpointsLink(self._connect_data_plane, clock, rng, following)
         self.session = self._make_session(rng, engine)
         self._renewal = Renewal(
             clock,

@@ -25,7 +25,7 @@ _FIRST_LOW_PORT: Final = 80
 _ARCHITECTURES: Final = MappingProxyType({"aarch64": "arm64", "amd64": "x86_64"})
 _NANO: Final = 10**9
 _NO_CONTAINERS: Final = "this worker runs process tasks only"
-_NO_NETWORKS: Final = "networks of the cluster are not supported by nodes yet (see the status table in README.md)"
+_NO_NETWORKS: Final = "this worker joins no tasks to networks"
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +74,7 @@ def find_out(
     Args:
         limits: the limits that cannot be enforced, each with its reason (`Cgroups.missing`).
         containers: why this node runs no containers (`worker.containerd.runtime.Runtime.missing`), empty if it does.
-        networks: why it cannot join tasks to networks (`worker.network.link.links.why_unsupported`), empty if it can.
+        networks: why it cannot join tasks to networks (`worker.network.link.ability.why_unsupported`), empty if it can.
         proc: where procfs is mounted.
     """
     missing = dict(limits)

@@ -17,9 +17,9 @@ from pathlib import Path
 
 from worker.network.link.fabric import Segment
 from worker.network.link.forwarding import Neighbour
-from worker.network.link.joint import Place
 from worker.network.link.links import Links
 from worker.network.link.namespace import open_in
+from worker.network.link.place import Place
 
 NETWORK = Segment("network", 70001, IPv4Network("10.0.0.0/16"))
 NEIGHBOURS = 2000

@@ -32,7 +32,8 @@ from worker.network.link.namespace import open_in, pin, unpin
 from worker.network.nft.host import HostTable
 from worker.network.nft.layout import Links, Publication
 from worker.network.nft.sock import NetfilterSocket
-from worker.network.nft.vips import Vip, VipTable
+from worker.network.nft.vip import Vip
+from worker.network.nft.vips import VipTable
 
 PACKAGES: Final = {"wrk": "wrk", "nginx": "nginx-light", "ip": "iproute2", "nsenter": "util-linux"}
 LOADS: Final = {"vip_keepalive": (), "vip_new_connections": ("-H", "Connection: close")}

@@ -33,16 +33,19 @@ class Program:
 
     `stdout` and `stderr`: a path (opened for reading and writing, so that a FIFO never lacks a reader), a
     descriptor, or None for the parent's own. `rlimits`: name as in `ulimit`, such as "nofile", to (soft, hard).
-    `cgroup_procs`: files that the child joins before anything else. None leaves a property as the parent's.
+    `cgroup_procs`: files that the child joins before anything else. `netns`: the pin of a network namespace that it is
+    in, with `binds` (name to source) in place of the machine's files. None leaves a property as the parent's.
     """
 
     __slots__ = (
         "argv",
+        "binds",
         "cgroup_procs",
         "cwd",
         "env",
         "gid",
         "groups",
+        "netns",
         "oom_score_adj",
         "rlimits",
         "stderr",
@@ -66,6 +69,8 @@ class Program:
         rlimits: Mapping[str, tuple[int, int]] | None = None,
         cgroup_procs: Sequence[str] = (),
         oom_score_adj: int | None = None,
+        netns: str | None = None,
+        binds: Mapping[str, str] | None = None,
     ) -> None:
         self.argv = argv
         self.env = env
@@ -79,6 +84,8 @@ class Program:
         self.rlimits = rlimits or {}
         self.cgroup_procs = cgroup_procs
         self.oom_score_adj = oom_score_adj
+        self.netns = netns
+        self.binds = binds or {}
 
 
 class Failure:
@@ -252,6 +259,11 @@ def _become(program: Program, step: list[str], null: int, nofile: tuple[int, int
             os.dup2(target, fd)
     if program.umask is not None:
         os.umask(program.umask)
+    if program.netns is not None:
+        step[:] = "network", program.netns
+        from swarmpy.daemon.enter import enter_network  # not at the top: only this child is to pay for it
+
+        enter_network(program.netns, program.binds)
     if program.cwd is not None:
         # Before the user changes: the directory is the program's, those above it need not let it pass.
         step[:] = "cwd", program.cwd
@@ -312,12 +324,13 @@ def _explain(report: bytes, program: Program) -> Failure:
         "cgroup": f"cannot join the control group by {detail!r}",
         "oom": f"cannot set oom_score_adj to {detail}",
         "rlimit": f"cannot set the limit {detail!r}",
+        "network": f"cannot enter the network namespace {detail!r}",
         "output": f"cannot open {detail!r} for output",
         "user": f"cannot become user {program.uid} and group {program.gid}",
         "cwd": f"cannot enter the working directory {detail!r}",
         "run": f"cannot run {program.argv[0]!r}",
     }.get(step, f"cannot start {program.argv[0]!r} ({step})")
-    if step in ("user", "rlimit") and number == errno.EPERM:
+    if step in ("user", "rlimit", "network") and number == errno.EPERM:
         why += "; this node does not run as root"
     return Failure(_code(step, number), f"{what}: {why}")
 

@@ -21,6 +21,8 @@ pytestmark = [
     pytest.mark.skipif(bool(cannot()), reason=cannot()),
 ]
 LEGACY = shutil.which("iptables-legacy", path="/usr/sbin:/sbin:/usr/bin")
+IPTABLES = shutil.which("iptables-nft", path="/usr/sbin:/sbin:/usr/bin")
+needs_iptables = pytest.mark.skipif(IPTABLES is None, reason="iptables-nft not found: apt-get install iptables")
 needs_legacy = pytest.mark.skipif(LEGACY is None, reason="iptables-legacy not found: apt-get install iptables")
 DOCKERS = """
 table ip filter {
@@ -142,6 +144,27 @@ def test_other_chains_that_drop_are_named_and_left_alone(lab: HostLab) -> None:
     assert "chain fw of the nf_tables table inet admin drops" in said
     assert f'iifname "{LINKS.prefix}*" accept' in said
     assert lab.host.run("nft", "list", "table", "inet", "admin") == before
+
+
+@needs_iptables
+def test_iptables_reads_the_rules_as_its_own(lab: HostLab) -> None:
+    assert IPTABLES is not None, "or it is skipped"
+    for words in ("-P FORWARD DROP", "-N DOCKER-USER", "-A FORWARD -j DOCKER-USER"):
+        lab.host.run(IPTABLES, *words.split())
+    before = lab.host.run(IPTABLES, "-S")
+    forwarding(lab).ensure()
+    assert works(lab)
+    comment = f"-m comment --comment swarmpy_{KEY} -j ACCEPT"
+    assert set(lab.host.run(IPTABLES, "-S").splitlines()) - set(before.splitlines()) == {
+        f"-A FORWARD {way} {LINKS.prefix}+ {comment}" for way in ("-i", "-o")
+    }
+    # It writes them out, and in again in its own way.
+    lab.host.run(f"{IPTABLES}-restore", text=lab.host.run(f"{IPTABLES}-save"))
+    restored = lab.host.run(IPTABLES, "-S")
+    forwarding(lab).ensure()
+    assert lab.host.run(IPTABLES, "-S") == restored
+    forwarding(lab).remove()
+    assert lab.host.run(IPTABLES, "-S") == before
 
 
 @needs_legacy

@@ -16,7 +16,8 @@ import pytest
 from swarmpy.errors import Code, SwarmError
 from tests.support.netlab import cannot, datagram, greeting, ping, tcp_server, udp_server
 from tests.support.nft_vips import CLIENT, VIP, VipLab, backend, vip
-from worker.network.nft.vips import Vip, VipTable
+from worker.network.nft.vip import Vip
+from worker.network.nft.vips import VipTable
 
 pytestmark = [
     pytest.mark.e2e,
@@ -168,15 +169,10 @@ def test_what_is_in_force_is_taken_over(lab: VipLab) -> None:
     assert after.sync(vips) == frozenset()
     assert lab.client.ruleset() == before
     after.sync([vip(2), vip(address="10.0.1.3")])
-    lab.table.ensure()
-    assert (
-        lab.table.vips
-        == after.vips
-        == {
-            IPv4Address(VIP): [IPv4Address(backend(2))],
-            IPv4Address("10.0.1.3"): [],
-        }
-    )
+    again = VipTable(lab.socket, rng=random.Random(1))
+    again.ensure()
+    assert again.vips == after.vips
+    assert again.vips == {IPv4Address(VIP): [IPv4Address(backend(2))], IPv4Address("10.0.1.3"): []}
 
 
 @pytest.mark.usefixtures("servers")
@@ -192,6 +188,21 @@ def test_a_table_that_is_not_as_ours_is_made_anew(lab: VipLab, harm: str) -> Non
     after.ensure()
     after.sync([vip(0, 1)])
     assert {greeting(lab.client, VIP, 80)[0] for _ in range(4)} == {"0", "1"}
+
+
+def test_the_name_server_may_be_at_another_port(lab: VipLab) -> None:
+    """So that the task can have port 53 to itself."""
+    table = VipTable(lab.socket, rng=random.Random(0), names_port=34953)
+    table.ensure()
+    with (
+        tcp_server(lab.client, "127.0.0.11", 34953, "names"),
+        udp_server(lab.client, "127.0.0.11", 34953, "names"),
+        tcp_server(lab.client, "0.0.0.0", 53, "own"),
+        lab.client.socket(socket.SOCK_DGRAM) as sock,
+    ):
+        assert greeting(lab.client, "127.0.0.11", 53)[0] == "names"
+        assert greeting(lab.client, "127.0.0.1", 53)[0] == greeting(lab.client, CLIENT, 53)[0] == "own"
+        assert datagram(sock, "127.0.0.11", 53)[::2] == ("names", "127.0.0.11")
 
 
 def test_a_removed_table_leaves_nothing(lab: VipLab) -> None:

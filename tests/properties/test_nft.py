@@ -27,7 +27,8 @@ from worker.network.nft.layout import (
     publication_element,
     read_publication,
 )
-from worker.network.nft.vips import Vip, VipTable
+from worker.network.nft.vip import Vip
+from worker.network.nft.vips import VipTable
 
 addresses = st.integers(0, 2**32 - 1).map(IPv4Address)
 ports = st.integers(0, 65535)

@@ -8,7 +8,7 @@ import hashlib
 import random
 import shutil
 import tempfile
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterable
 from ipaddress import IPv4Address
 from pathlib import Path
 from types import TracebackType
@@ -28,6 +28,7 @@ from worker.assignments import Assignment, Changes
 from worker.containerd.client import Containerd
 from worker.containerd.ending import end_containers, unmount_below
 from worker.containerd.runtime import namespace_of
+from worker.dataplane.protocol import TaskNamespace
 from worker.executor.cgroups import hierarchies, mounts
 from worker.executor.container.assembly import Containers
 from worker.executor.limits import Cgroups
@@ -36,7 +37,7 @@ from worker.executor.ports import PortPool
 from worker.image.importing import Importer
 from worker.logs.store import LogStore
 from worker.network.ending import end_networks
-from worker.network.link.joint import Place
+from worker.network.link.place import Place
 from worker.network.networks import NodeNetworks
 from worker.task.journal import FileJournal
 from worker.task.runner import TaskRunner
@@ -143,6 +144,23 @@ class Rig:
                 await end_containers(client, grace_s=0.0)
 
 
+class NoNames:
+    """Serves no names, as a node whose data plane is away; `served` is what it was told."""
+
+    def __init__(self) -> None:
+        self.served: dict[str, TaskNamespace] = {}
+
+    async def serve(self, namespace: TaskNamespace) -> str:
+        self.served[namespace.task_id] = namespace
+        return "there is no data plane in this rig"
+
+    def forget(self, task_id: str) -> None:
+        self.served.pop(task_id, None)
+
+    def replace(self, namespaces: Iterable[TaskNamespace]) -> None:
+        self.served = {namespace.task_id: namespace for namespace in namespaces}
+
+
 class RigWorker:
     """The parts of a worker that run containers, in the order in which the engine puts them together."""
 
@@ -154,9 +172,9 @@ class RigWorker:
         self.cgroups = Cgroups(mounted, key, clock, others=mounts(mountinfo))
         self.logs = LogStore(state / "tasks", clock)
         self.ports = PortPool(ADDRESS, clock=clock, rng=rng, ephemeral=range(32768, 61000))
-        self.networks = NodeNetworks(
-            Place(state, key, IPv4Address(ADDRESS)), clock=clock, name_server=lambda: self.name_server
-        )
+        self.names = NoNames()
+        place = Place(state, key, IPv4Address(ADDRESS))
+        self.networks = NodeNetworks(place, names=self.names, clock=clock, rng=rng)
         self.containers = Containers(
             state_dir=state,
             socket=socket,
@@ -169,7 +187,6 @@ class RigWorker:
             clock=clock,
             rng=rng,
         )
-        self.name_server = ""
         self.alarms = Alarms(clock)
         self.runner = TaskRunner(
             executors={Runtime.CONTAINER: self.containers.executor},

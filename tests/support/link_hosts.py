@@ -19,9 +19,10 @@ from typing import Concatenate, Final, ParamSpec, TypeVar
 
 import pytest
 
-from worker.network.link.joint import Place
-from worker.network.link.links import Links, why_unsupported
+from worker.network.link.ability import why_unsupported
+from worker.network.link.links import Links
 from worker.network.link.namespace import open_in
+from worker.network.link.place import Place
 
 P = ParamSpec("P")
 T = TypeVar("T")

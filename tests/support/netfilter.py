@@ -101,11 +101,10 @@ class FakeNetfilter:
             case Kind.GET_RULE:
                 table = self.tables.get(string(row[1]), FakeTable())
                 return [
-                    text(2, string(row[2]))
-                    + u64(3, rule.handle)
-                    + nested(4, rule.expressions)
-                    + attribute(7, rule.user_data)
-                    for rule in table.chains.get(string(row[2]), ())
+                    text(2, chain) + u64(3, rule.handle) + nested(4, rule.expressions) + attribute(7, rule.user_data)
+                    for chain, rules in table.chains.items()
+                    if 2 not in row or chain == string(row[2])
+                    for rule in rules
                 ]
             case Kind.GET_ELEMENT:
                 try:

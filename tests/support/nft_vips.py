@@ -7,7 +7,8 @@ from ipaddress import IPv4Address
 from pathlib import Path
 
 from tests.support.netlab import Lab, Space
-from worker.network.nft.vips import Vip, VipTable
+from worker.network.nft.vip import Vip
+from worker.network.nft.vips import VipTable
 
 VIP = "10.0.1.2"
 CLIENT = "10.0.1.10"

@@ -19,7 +19,7 @@ from typing import Final, TypeVar
 
 import msgspec
 
-from scripts.cluster import ROOT, Cluster, Node, until
+from scripts.cluster import ROOT, STOP_TASKS, Cluster, Network, Node, until
 from swarmpy.client import ListedService, TaskFilter
 from swarmpy.errors import SwarmError
 from swarmpy.model.cluster import ClusterSpec
@@ -57,9 +57,13 @@ class Swarm(Cluster):
         spec: ClusterSpec | None = None,
         state_dirs: Mapping[str, Path] = MappingProxyType({}),
         wrap: Sequence[str] = (),
+        network: Network | None = None,
+        options: Sequence[str] = STOP_TASKS,
     ) -> None:
         spec = spec or ClusterSpec(heartbeat_period_s=HEARTBEAT_S)
-        super().__init__(workers=size - 1, spec=spec, state_dirs=state_dirs, wrap=wrap)
+        super().__init__(
+            workers=size - 1, spec=spec, state_dirs=state_dirs, wrap=wrap, network=network, options=options
+        )
 
     async def add(self, name: str) -> Node:
         """Start one more node, which is in no cluster yet."""

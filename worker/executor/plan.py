@@ -13,15 +13,18 @@ from pathlib import Path
 from typing import Final
 
 from swarmpy.errors import invalid, not_supported
+from swarmpy.model import network
 from swarmpy.model.endpoints import HostPort, Transport
 from swarmpy.model.spec import Ulimit
 from worker.assignments import Assignment
+from worker.dataplane.protocol import TASK_NAME_SERVER
 from worker.executor.node import NodeFacts
 from worker.executor.templates import expand
 from worker.executor.users import Identity, look_up
 from worker.task.outcome import signal_number
 
 DEFAULT_PATH: Final = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+ANYWHERE: Final = "0.0.0.0"
 _UNLIMITED: Final = -1
 # What needs namespaces of its own: a process that was started without it would not be what was asked for.
 _NEEDS_CONTAINER: Final = (
@@ -31,13 +34,16 @@ _NEEDS_CONTAINER: Final = (
     ("tty", "--tty"),
     ("read_only", "--read-only"),
     ("hostname", "--hostname"),
+    ("cap_add", "--cap-add"),
+    ("cap_drop", "--cap-drop"),
+    ("sysctls", "--sysctl"),
+)
+# These are files of its own, which it has together with a network of its own.
+_NEEDS_NETWORK: Final = (
     ("hosts", "--host"),
     ("dns", "--dns"),
     ("dns_search", "--dns-search"),
     ("dns_options", "--dns-option"),
-    ("cap_add", "--cap-add"),
-    ("cap_drop", "--cap-drop"),
-    ("sysctls", "--sysctl"),
 )
 
 
@@ -74,6 +80,10 @@ def plan_process(
     for field, flag in _NEEDS_CONTAINER:
         if getattr(container, field):
             raise not_supported(f"{flag} for a plain process")
+    apart = has_own_network(assignment)
+    for field, flag in _NEEDS_NETWORK:
+        if getattr(container, field) and not apart:
+            raise not_supported(f"{flag} for a plain process on the network of its node; join it to one by --network")
     signal_number(container.stop_signal)
     identity = look_up(container.user, container.groups, may_switch=may_switch)
     cwd = Path(container.workdir) if container.workdir else work_directory
@@ -99,11 +109,28 @@ def environment(
 ) -> dict[str, str]:
     """Return the task's whole environment: ours, then the spec's; nothing is inherited."""
     env = {"PATH": DEFAULT_PATH, "HOME": home, **identity_variables(assignment, node)}
-    if node.dns:
-        env["SWARMPY_DNS"] = node.dns
-    env.update(port_variables(host_ports, node.data_addr))
+    if has_own_network(assignment):
+        # The address to listen on, by whatever name a program looks for it.
+        env["SWARMPY_NODE_ADDR"] = ANYWHERE
+        env["SWARMPY_DNS"] = f"{TASK_NAME_SERVER}:53"
+        env.update(port_variables(target_ports(host_ports), ANYWHERE))
+    else:
+        if node.dns:
+            env["SWARMPY_DNS"] = node.dns
+        env.update(port_variables(host_ports, node.data_addr))
     env.update(spec_variables(assignment, node))
     return env
+
+
+def has_own_network(assignment: Assignment) -> bool:
+    """Whether a process is in a network namespace of its own: it is, if its spec names any network but the node's."""
+    targets = {joined.target for joined in assignment.version.task.networks}
+    return bool(targets - {network.HOST})
+
+
+def target_ports(host_ports: tuple[HostPort, ...]) -> tuple[HostPort, ...]:
+    """Return where a task with a network of its own listens: at its own addresses, on the target ports."""
+    return tuple(HostPort(target=p.target, port=p.target, transport=p.transport) for p in host_ports)
 
 
 def identity_variables(assignment: Assignment, node: NodeFacts) -> dict[str, str]:

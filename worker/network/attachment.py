@@ -12,10 +12,10 @@ class Attachment:
     """What a task has of the networks.
 
     `netns` is the path of its network namespace, empty for the node's own. `address` is where the node reaches it,
-    empty where it cannot. `names` are rows (address, names) for its hosts file.
+    empty where it cannot. `own` are its addresses as other tasks know it, for its hosts file.
     """
 
     netns: str
     address: str
     resolver: Resolver = NO_RESOLVER
-    names: tuple[tuple[str, tuple[str, ...]], ...] = ()
+    own: tuple[str, ...] = ()

@@ -10,8 +10,9 @@ from typing import Final
 
 from swarmpy.errors import SwarmError
 from worker.network.link import names
-from worker.network.link.joint import Place
-from worker.network.link.links import Links, why_unsupported
+from worker.network.link.ability import why_unsupported
+from worker.network.link.links import Links
+from worker.network.link.place import Place
 from worker.network.nft.forwarding import Forwarding
 from worker.network.nft.host import PREFIX, delete_table
 from worker.network.nft.legacy import LegacyTables

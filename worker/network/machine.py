@@ -3,20 +3,26 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterable
-from ipaddress import IPv4Address
+import random
+from collections.abc import Callable, Collection, Iterable, Mapping
+from ipaddress import IPv4Address, IPv4Interface, IPv4Network
 from types import TracebackType
 from typing import Final, Literal, Self
 
 import structlog
 
 from swarmpy.clock import Clock
+from swarmpy.errors import Code, SwarmError
 from swarmpy.model.container import PortBinding
 from swarmpy.model.endpoints import HostPort, Transport
+from worker.network.balancing import TaskTables
 from worker.network.link import namespace
-from worker.network.link.joint import Joint, Place
+from worker.network.link.fabric import Segment
+from worker.network.link.forwarding import Neighbour
+from worker.network.link.joint import Joint
 from worker.network.link.leases import LeaseDirectory
 from worker.network.link.links import Links
+from worker.network.link.place import Place
 from worker.network.nft.conntrack import Conntrack
 from worker.network.nft.forwarding import Forwarding
 from worker.network.nft.host import HostTable
@@ -24,8 +30,9 @@ from worker.network.nft.layout import Links as TaskLinks
 from worker.network.nft.layout import Publication
 from worker.network.nft.legacy import LegacyTables
 from worker.network.nft.sock import NetfilterSocket
+from worker.network.reach import Balance, Reach
+from worker.network.wiring import Link, Wiring
 
-_DNS_PORT: Final = 53
 _TRANSPORTS: Final[dict[Transport, Literal["tcp", "udp"]]] = {Transport.TCP: "tcp", Transport.UDP: "udp"}
 _log = structlog.get_logger()
 
@@ -33,12 +40,16 @@ _log = structlog.get_logger()
 class Machine:
     """Links and tables of one node. Opening makes what is missing; closing leaves all as it is."""
 
-    def __init__(self, place: Place, clock: Clock) -> None:
+    def __init__(self, place: Place, clock: Clock, rng: random.Random) -> None:
         """
+        Args:
+            rng: draws the order in which tasks take turns with the backends of a service.
+
         Raises:
             SwarmError: the kernel refuses, or there is no free subnet.
         """
         self._place = place
+        self._tables = TaskTables(place.namespace, rng)
         self.links = Links(place, clock=clock.monotonic)
         try:
             self._sock = NetfilterSocket.open()
@@ -47,7 +58,6 @@ class Machine:
             raise
         try:
             gateway = self.links.gateway()
-            self.gateway = gateway.address.ip
             self._table = HostTable(self._sock, place.key, TaskLinks(gateway.prefix, gateway.subnet))
             self._table.ensure()
             self._conntrack = Conntrack(self._sock)
@@ -69,6 +79,7 @@ class Machine:
 
     def close(self) -> None:
         """Close the sockets."""
+        self._tables.close()
         self._sock.close()
         self.links.close()
 
@@ -80,20 +91,69 @@ class Machine:
                 _log.warning("another firewall drops packets of tasks", what=sentence)
         self._said = said
 
-    def join_gateway(self, task_id: str) -> Joint:
-        """Give a task a namespace with a way out."""
-        self.links.make_namespace(task_id)
-        joint = self.links.join_gateway(task_id)
-        self._addresses[task_id] = joint.address.ip
+    def attach(self, wiring: Wiring, reach: Reach | None) -> Joint | None:
+        """Give a task a namespace with all its links; return the way out, None if it has none.
+
+        Args:
+            reach: what is known of its networks; None if that is yet to come.
+        """
+        self.links.make_namespace(wiring.task_id)
+        for link in wiring.links:
+            self._join(wiring.task_id, link)
+        if reach is not None:
+            self._set_neighbours(reach.neighbours)
+        joint = self.links.join_gateway(wiring.task_id, wiring.way_out) if wiring.way_out else None
+        if joint is not None:
+            self._addresses[wiring.task_id] = joint.address.ip
+        self._tables.open_task(wiring)
+        if reach is not None:
+            self._tables.change([Balance(wiring.task_id, reach.vips, whole=True)])
         return joint
 
-    def leave(self, task_id: str) -> None:
-        """Withdraw a task's ports and remove its namespace; of an unknown task it is done already."""
+    def adopt(self, wirings: Iterable[Wiring]) -> None:
+        """Take over the tasks of a former worker: what is missing of their links is made, what is there stays."""
+        for wiring in wirings:
+            try:
+                if namespace.is_pinned(self._place.namespace(wiring.task_id)):
+                    self.attach(wiring, None)
+            except SwarmError as error:
+                _log.error("links of a running task cannot be taken over", task=wiring.task_id, error=error.message)
+
+    def _join(self, task_id: str, link: Link) -> None:
+        row = link.row
+        subnet = IPv4Network(row.subnet)
+        self.links.ensure_network(Segment(row.id, row.vni, subnet, row.mtu, vxlan=not row.local))
+        address = IPv4Interface(f"{link.address}/{subnet.prefixlen}")
+        self.links.join_network(task_id, row.id, address, link.inner)
+
+    def leave(self, task_id: str, unused: Iterable[str] = ()) -> None:
+        """Withdraw a task's ports and remove its namespace; of an unknown task it is done already.
+
+        Args:
+            unused: the networks on which it was the last task of this node.
+        """
+        self._tables.close_task(task_id)
         address = self._addresses.get(task_id)
         if address is not None:
             self.publish(address, ())
         self.links.remove_namespace(task_id)
         self._addresses.pop(task_id, None)
+        for network_id in unused:
+            self.links.remove_network(network_id)
+
+    def follow(self, neighbours: Mapping[str, tuple[Neighbour, ...]], balances: Iterable[Balance]) -> frozenset[str]:
+        """Bring networks and tasks to what the endpoints say; return the tasks whose table could not be changed."""
+        self._set_neighbours(neighbours)
+        return self._tables.change(balances)
+
+    def _set_neighbours(self, neighbours: Mapping[str, tuple[Neighbour, ...]]) -> None:
+        for network_id, rows in neighbours.items():
+            try:
+                self.links.set_neighbours(network_id, rows)
+            except SwarmError as error:
+                if error.code is not Code.FAILED_PRECONDITION:
+                    raise
+                # Its last task has left meanwhile.
 
     def publish(
         self, address: IPv4Address, host_ports: Iterable[HostPort], bindings: Iterable[PortBinding] = ()
@@ -119,27 +179,19 @@ class Machine:
     def _address_of(self, port: HostPort) -> IPv4Address:
         return IPv4Address(port.address) if port.address else self._place.data_address
 
-    def serve_names(self, server: str) -> None:
-        """Lead what tasks ask at the gateway's port 53 to a name server, `address:port`, or nowhere if it is empty."""
-        host, _, port = server.rpartition(":")
-        wanted = set()
-        if host:
-            target = IPv4Address(host)
-            wanted = {Publication(t, self.gateway, _DNS_PORT, target, int(port)) for t in _TRANSPORTS.values()}
-        self._change(wanted, {p for p in self._table.publications if self._is_name_service(p)})
+    def sweep(self, is_held: Callable[[str], bool], networks: Callable[[], Collection[str]]) -> None:
+        """Take back what tasks that are not held have left behind, and networks that none of those held is on.
 
-    def sweep(self, is_held: Callable[[str], bool]) -> None:
-        """Take back what tasks that are not held have left behind."""
+        Args:
+            networks: returns those that held tasks are on.
+        """
         there = {*namespace.pinned(self._place.pins), *self._addresses}
         held = {task_id for task_id in there if is_held(task_id)}
         self._addresses = {task_id: a for task_id, a in self._addresses.items() if task_id in held}
         known = set(self._addresses.values())
-        strays = {p for p in self._table.publications if p.target not in known and not self._is_name_service(p)}
-        self._change(set(), strays)
-        self.links.sweep(held, ())
-
-    def _is_name_service(self, publication: Publication) -> bool:
-        return publication.address == self.gateway and publication.port == _DNS_PORT
+        self._tables.keep(held)
+        self._change(set(), {p for p in self._table.publications if p.target not in known})
+        self.links.sweep(held, networks())
 
     def _change(self, wanted: set[Publication], there: set[Publication]) -> None:
         """Publish what is wanted in place of what is there, and forget datagrams' old ways."""

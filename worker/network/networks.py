@@ -6,148 +6,170 @@ The machine is left as it is until the first task is to be joined: a node of pro
 from __future__ import annotations
 
 import asyncio
-import functools
-from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
+import random
+from collections.abc import Callable, Iterable, Mapping
+from ipaddress import IPv4Address
 from pathlib import Path
-from typing import Concatenate, Final, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Final, Protocol
 
 import structlog
 
 from swarmpy.clock import Clock
-from swarmpy.errors import Code, SwarmError, not_supported
+from swarmpy.errors import SwarmError
 from swarmpy.model import network
 from swarmpy.model.endpoints import HostPort
 from worker.assignments import Assignment
+from worker.dataplane.protocol import TaskNamespace
 from worker.network.attachment import Attachment
-from worker.network.link.joint import Place
-from worker.network.machine import Machine
+from worker.network.connections import connections
+from worker.network.following import Following
+from worker.network.link.forwarding import Neighbour
+from worker.network.link.place import Place
+from worker.network.opening import MachineThread
+from worker.network.reach import Balance
+from worker.network.records import WiringRecords
 from worker.network.resolver import NO_RESOLVER, Resolver, read_resolver, task_resolver
+from worker.network.wiring import Wiring, wire
 
-LOOK_S: Final = 1.0
-FORWARDING_LOOKS: Final = 10
-_TRY_AGAIN_S: Final = 5.0
-_OPEN_WITHIN_S: Final = 10.0
+if TYPE_CHECKING:
+    from worker.network.link.joint import Joint
+    from worker.network.machine import Machine
+
+MACHINE_RESOLVER: Final = Path("/etc/resolv.conf")
 _log = structlog.get_logger()
-P = ParamSpec("P")
-T = TypeVar("T")
+
+
+class Names(Protocol):
+    """Serves names inside tasks (`worker.dataplane.names.TaskNames`)."""
+
+    async def serve(self, namespace: TaskNamespace) -> str: ...
+    def forget(self, task_id: str) -> None: ...
+    def replace(self, namespaces: Iterable[TaskNamespace]) -> None: ...
 
 
 class NodeNetworks:
-    """The networks of one node. Calls wait until `run` has opened the machine's side; every call may be repeated."""
+    """The networks of one node. Calls wait until `run` has opened the machine's side; every call may be repeated.
+
+    `following` is to be given the cluster's endpoints while the node is in one.
+    """
 
     def __init__(
-        self,
-        place: Place,
-        *,
-        clock: Clock,
-        name_server: Callable[[], str],
-        resolv_conf: Path = Path("/etc/resolv.conf"),
+        self, place: Place, *, names: Names, clock: Clock, rng: random.Random, resolv_conf: Path = MACHINE_RESOLVER
     ) -> None:
         """
         Args:
-            name_server: returns `address:port` of the node's name server, empty while there is none.
             resolv_conf: the machine's, read anew for each task.
         """
         self._place = place
-        self._clock = clock
-        self._name_server = name_server
+        self._clock, self._rng = clock, rng
+        self._names = names
         self._resolv_conf = resolv_conf
-        self._wanted = asyncio.Event()
-        self._opened = asyncio.Event()
-        self._machine: Machine | None = None
-        self._thread: ThreadPoolExecutor | None = None
-        self._problem = ""
+        self._records = WiringRecords(place.state_dir / "run" / "wiring")
+        self._leaving: set[str] = set()
+        self._thread = MachineThread(self._open, clock)
+        self.following = Following(str(place.data_address), self._records, clock)
 
     async def run(self) -> None:
-        """Open the machine's side once it is needed, and look after it until cancelled; links and tables outlive it."""
+        """Look after links and tables until cancelled; they outlive it."""
         if self._has_joined():
-            self._wanted.set()
-        await self._wanted.wait()
-        while True:
-            try:
-                await self._session()
-            except SwarmError as error:
-                if error.message != self._problem:
-                    _log.warning("the node's networks are not open", error=error.message)
-                self._problem = error.message
-            await self._clock.sleep(_TRY_AGAIN_S)
+            self._thread.want()
+        self._names.replace(row for row in map(self._served, self._records.rows.values()) if row is not None)
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._thread.run(self.following.repeat))
+            group.create_task(self.following.run(self))
 
     async def attach(self, assignment: Assignment, host_ports: tuple[HostPort, ...]) -> Attachment:
-        """Make the task's namespace with all its links, and publish its ports on the node's data address.
+        """Make the task's namespace with all its links, and publish its ports on the node.
 
         Raises:
-            SwarmError: NOT_SUPPORTED, a network that this node cannot join; UNAVAILABLE, not now.
+            SwarmError: FAILED_PRECONDITION, a network that this node cannot join; UNAVAILABLE, not now.
         """
-        targets = {attachment.target for attachment in assignment.version.task.networks}
         container = assignment.version.task.container
         machine = await asyncio.to_thread(self._machine_resolver)
-        if network.HOST in targets:
+        if any(joined.target == network.HOST for joined in assignment.version.task.networks):
             options = container.dns_options or machine.options
             resolver = Resolver(container.dns or machine.servers, container.dns_search or machine.search, options)
             return Attachment("", str(self._place.data_address), resolver)
-        if unknown := sorted(targets.difference(network.PREDEFINED)):
-            raise not_supported(f"a task on the network {unknown[0]}")
-        if network.NONE in targets:
-            pin = await self._call(_make_namespace, assignment.id)
-            return Attachment(str(pin), "")
-        joint = await self._call(Machine.join_gateway, assignment.id)
-        await self._call(Machine.publish, joint.address.ip, host_ports, assignment.bindings)
-        resolver = task_resolver(container, str(joint.gateway or ""), machine)
-        return Attachment(str(joint.namespace), str(joint.address.ip), resolver)
+        wiring = wire(assignment)
+        await self._thread.open()
+        self._leaving.discard(assignment.id)
+        self._records.keep(wiring)
+        reach = self.following.reach(wiring)
+        joint = await self._thread.submit(lambda machine: machine.attach(wiring, reach))
+        if joint is None:
+            return Attachment(str(self._place.namespace(assignment.id)), "")
+        address = joint.address.ip
+        await self._thread.submit(lambda machine: machine.publish(address, host_ports, assignment.bindings))
+        served = self._served(wiring)
+        assert served is not None, "who has a way out has a name server"
+        await self._names.serve(served)
+        return _attachment(wiring, joint, task_resolver(container, machine))
 
     async def detach(self, task_id: str) -> None:
         """Withdraw the task's ports and remove its namespace with its links; of an unknown task it is done already."""
-        if self._wanted.is_set() or self._has_joined():
-            await self._call(Machine.leave, task_id)
+        if task_id not in self._records.rows and not self._place.namespace(task_id).exists():
+            return
+        self._names.forget(task_id)
+        if self._thread.is_wanted or self._has_joined():
+            await self._thread.open()
+            self._leaving.add(task_id)
+            unused = self._unused_after(task_id)
+            await self._thread.submit(lambda machine: machine.leave(task_id, unused))
+        self._records.forget(task_id)
+        self._leaving.discard(task_id)
 
     async def sweep(self, is_held: Callable[[str], bool]) -> None:
         """Take back what tasks that are not held have left behind. Never raises."""
-        if not self._wanted.is_set() and not self._has_joined():
+        if not self._thread.is_wanted and not self._has_joined():
             return
         try:
-            await self._call(Machine.sweep, is_held)
+            for task_id in [t for t in self._records.rows if not is_held(t)]:
+                await self.detach(task_id)
+            await self._thread.open()
+            await self._thread.submit(lambda machine: machine.sweep(is_held, self._records.networks))
         except SwarmError as error:
             _log.warning("left-over of a network", error=error.message)
 
-    async def _session(self) -> None:
-        with ThreadPoolExecutor(max_workers=1, thread_name_prefix="networks") as thread:
-            opening = thread.submit(Machine, self._place, self._clock)
-            try:
-                self._machine = await asyncio.wrap_future(opening)
-                self._thread, self._problem = thread, ""
-                self._opened.set()
-                await self._look_after()
-            finally:
-                self._opened.clear()
-                self._machine = self._thread = None
-                thread.submit(_close, opening)
+    async def connections(self, task_id: str) -> int:
+        """Return how many connections others have to a task by its networks; 0 for one that is on none."""
+        wiring = self._records.rows.get(task_id)
+        if wiring is None or not wiring.links:
+            return 0
+        addresses = frozenset(IPv4Address(link.address) for link in wiring.links)
+        return await asyncio.to_thread(connections, self._place.namespace(task_id), addresses)
 
-    async def _look_after(self) -> None:
-        looks = 0
-        served = None
-        while True:
-            server = self._name_server()
-            if server != served:
-                await self._call(Machine.serve_names, server)
-                served = server
-            looks += 1
-            if looks % FORWARDING_LOOKS == 0:
-                await self._call(Machine.keep_forwarding)
-            await self._clock.sleep(LOOK_S)
+    async def follow(
+        self, neighbours: Mapping[str, tuple[Neighbour, ...]], balances: Iterable[Balance]
+    ) -> frozenset[str]:
+        """Change the tables as the endpoints have; return the tasks whose table could not be changed."""
+        return await self._thread.submit(lambda machine: machine.follow(neighbours, balances))
 
-    async def _call(self, method: Callable[Concatenate[Machine, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
-        """Call a method on the machine's thread, once that is open; calls are done in order."""
-        self._wanted.set()
-        try:
-            async with asyncio.timeout(_OPEN_WITHIN_S):
-                await self._opened.wait()
-        except TimeoutError as error:
-            sentence = self._problem or "the node's networks are not open yet"
-            raise SwarmError(Code.UNAVAILABLE, sentence) from error
-        assert self._machine is not None, "it is open"
-        call = functools.partial(method, self._machine, *args, **kwargs)
-        return await asyncio.get_running_loop().run_in_executor(self._thread, call)
+    def _open(self) -> Machine:
+        """Open the machine's side, on its thread, and take over the tasks that are there."""
+        # Loaded on first need: a worker whose tasks are on no networks starts sooner, and is smaller.
+        from worker.network.machine import Machine
+
+        machine = Machine(self._place, self._clock, self._rng)
+        machine.adopt([*self._records.rows.values()])
+        return machine
+
+    def _unused_after(self, task_id: str) -> list[str]:
+        """Return the networks on which a task is the last of this node, but for others that leave, too."""
+        wiring = self._records.rows.get(task_id)
+        return [n for n in wiring.networks if self._leaving.issuperset(self._records.on(n))] if wiring else []
+
+    def _served(self, wiring: Wiring) -> TaskNamespace | None:
+        """Return where names are to be served for a task; None for one that is on no network at all."""
+        if not wiring.name_port:
+            return None
+        return TaskNamespace(
+            task_id=wiring.task_id,
+            netns=str(self._place.namespace(wiring.task_id)),
+            servers=wiring.servers,
+            forward=not wiring.enclosed,
+            networks=wiring.networks,
+            port=wiring.name_port,
+        )
 
     def _has_joined(self) -> bool:
         """Whether tasks were joined in this boot of the machine."""
@@ -160,11 +182,6 @@ class NodeNetworks:
             return NO_RESOLVER
 
 
-def _close(opening: Future[Machine]) -> None:
-    """Close what was opened, also for a caller that did not wait for it."""
-    if not opening.cancelled() and opening.exception() is None:
-        opening.result().close()
-
-
-def _make_namespace(machine: Machine, task_id: str) -> Path:
-    return machine.links.make_namespace(task_id)
+def _attachment(wiring: Wiring, joint: Joint, resolver: Resolver) -> Attachment:
+    own = tuple(link.address for link in wiring.links) or (str(joint.address.ip),)
+    return Attachment(str(joint.namespace), str(joint.address.ip), resolver, own)

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
-from ipaddress import ip_address
 from typing import Final
 
 from swarmpy.model.spec import ContainerSpec
+from worker.dataplane.protocol import TASK_NAME_SERVER
 
-_MOST_SERVERS: Final = 3
-"""All that a C library asks."""
+_NDOTS: Final = "ndots:"
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,24 +39,16 @@ def read_resolver(text: str) -> Resolver:
     return Resolver(tuple(servers), search, options)
 
 
-def reachable(servers: Sequence[str]) -> tuple[str, ...]:
-    """Return the servers that can be reached from a network namespace of its own: none on the machine's loopback."""
-    return tuple(server for server in servers if not _is_loopback(server))
+def task_resolver(container: ContainerSpec, machine: Resolver) -> Resolver:
+    """Return the resolv.conf of a task with a network namespace of its own.
 
-
-def task_resolver(container: ContainerSpec, own: str, machine: Resolver) -> Resolver:
-    """Return a task's resolv.conf.
+    Its one name server is in that namespace: it knows the cluster's names, and asks those of the user about others.
 
     Args:
-        own: the node's own name server, as tasks reach it, which knows the cluster's names; empty for none.
         machine: the machine's resolv.conf.
     """
-    servers = container.dns or tuple(filter(None, (own, *reachable(machine.servers))))[:_MOST_SERVERS]
-    return Resolver(servers, container.dns_search or machine.search, container.dns_options or machine.options)
-
-
-def _is_loopback(server: str) -> bool:
-    try:
-        return ip_address(server.partition("%")[0]).is_loopback
-    except ValueError:
-        return False
+    options = container.dns_options or machine.options
+    if not any(option.startswith(_NDOTS) for option in container.dns_options):
+        # Names of the cluster are asked for as they are, before any search domain is appended.
+        options = (*(option for option in options if not option.startswith(_NDOTS)), f"{_NDOTS}0")
+    return Resolver((TASK_NAME_SERVER,), container.dns_search or machine.search, options)

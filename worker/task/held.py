@@ -33,6 +33,7 @@ class Held:
     ready: bool = False
     not_ready_reason: str = ""
     unhealthy: str = ""
+    quiet: bool = False
     withdrawn_s: float | None = None
     signalled_s: float | None = None
     killed_s: float | None = None
@@ -90,10 +91,15 @@ class Held:
             retry_at_s=self.retry_at_s,
         )
 
-    def _is_drained(self, settled: int, busy: frozenset[str]) -> bool:
-        if not self.was_ready or not self.status.host_ports:
-            return True
+    def is_withdrawn_everywhere(self, settled: int, busy: frozenset[str]) -> bool:
+        """Whether no data plane begins or has a connection to the task; the arguments are those of `facts`."""
         return settled >= self.assignment.withdrawn_at and self.id not in busy
+
+    def _is_drained(self, settled: int, busy: frozenset[str]) -> bool:
+        on_networks = bool(self.assignment.networks)
+        if not self.was_ready or not (self.status.host_ports or on_networks):
+            return True
+        return self.is_withdrawn_everywhere(settled, busy) and (self.quiet or not on_networks)
 
 
 def recovered(record: TaskRecord, *, boot_id: str, data_addr: str, now_s: float) -> Held:

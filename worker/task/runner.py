@@ -23,6 +23,7 @@ from worker.assignments import Assignment, Changes
 from worker.backoff import full_jitter_s
 from worker.executor.protocol import Executor, Found
 from worker.reports import StatusReports
+from worker.task.draining import Connections, Draining, nobody_is_connected
 from worker.task.held import Held, recovered
 from worker.task.journal import Journal
 from worker.task.operations import Operations
@@ -49,6 +50,7 @@ class TaskRunner:
         boot_id: str,
         data_addr: str = "",
         orphan_grace_s: float = 10.0,
+        connections: Connections = nobody_is_connected,
     ) -> None:
         """
         Args:
@@ -58,6 +60,7 @@ class TaskRunner:
             boot_id: this boot of the machine; processes of another one have ended.
             data_addr: where the node's tasks listen, if they do.
             orphan_grace_s: how long a process that no record stands for may take to end.
+            connections: returns how many connections others have to a task by its networks.
         """
         self._executors = executors
         self._journal = journal
@@ -67,10 +70,8 @@ class TaskRunner:
         self._boot_id, self._data_addr = boot_id, data_addr
         self._orphan_grace_s = orphan_grace_s
         self._held: dict[str, Held] = {}
-        self._draining: set[str] = set()
+        self._draining = Draining(connections, clock, self._poke)
         self._orphans: dict[str, asyncio.Event] = {}
-        self._settled = 0
-        self._busy: frozenset[str] = frozenset()
         self._group: asyncio.TaskGroup | None = None
         self.reports = StatusReports(alarms, self._acknowledged)
         self.on_local: Callable[[str, TaskStatus], None] = _nobody_listens
@@ -123,6 +124,7 @@ class TaskRunner:
             try:
                 self._recover()
                 self.recovered.set()
+                group.create_task(self._draining.run())
                 for executor in dict.fromkeys(self._executors.values()):
                     group.create_task(executor.run(_Ear(self, executor)))
                 for held in list(self._held.values()):
@@ -152,14 +154,7 @@ class TaskRunner:
 
     def drain(self, settled: int, busy: Iterable[str]) -> None:
         """Take in how far the endpoints are withdrawn everywhere, and which tasks still have connections."""
-        self._settled = settled
-        self._busy = frozenset(busy)
-        for task_id in list(self._draining):
-            held = self._held[task_id]
-            if held.status.state.is_stopped:
-                self._draining.discard(task_id)
-            else:
-                self._poke(held)
+        self._draining.settle(settled, busy)
 
     def _admit(self, assignment: Assignment) -> None:
         """Begin to hold a task that this worker has no record of."""
@@ -177,7 +172,7 @@ class TaskRunner:
         """The manager's wish for the task may have changed."""
         if held.is_withdrawn and held.withdrawn_s is None:
             held.withdrawn_s = self._clock.monotonic()
-            self._draining.add(held.id)
+            self._draining.add(held)
         elif not held.is_withdrawn:
             held.withdrawn_s = None
             self._draining.discard(held.id)
@@ -199,7 +194,7 @@ class TaskRunner:
             held = recovered(record, boot_id=self._boot_id, data_addr=self._data_addr, now_s=now_s)
             self._held[held.id] = held
             if held.withdrawn_s is not None:
-                self._draining.add(held.id)
+                self._draining.add(held)
             executor = self._operations.executor(held)
             if record.status.state.is_stopped:
                 if not held.assignment.local:
@@ -302,7 +297,7 @@ class TaskRunner:
         if held.alarm is not None:
             held.alarm.cancel()
             held.alarm = None
-        following = step(held.facts(settled=self._settled, busy=self._busy), self._clock.monotonic())
+        following = step(held.facts(settled=self._draining.settled, busy=self._draining.busy), self._clock.monotonic())
         if following.operation is Operation.WAIT and following.until_s < NEVER:
             held.alarm = self._alarms.at(following.until_s, lambda: self._poke(held))
         return following

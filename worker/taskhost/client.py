@@ -28,7 +28,11 @@ def socket_path(state_dir: Path | str) -> Path:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StartRequest:
-    """What to run. `stdout` and `stderr` are FIFOs; `ulimits` is name (as "nofile") to (soft, hard), -1 unlimited."""
+    """What to run. `stdout` and `stderr` are FIFOs; `ulimits` is name (as "nofile") to (soft, hard), -1 unlimited.
+
+    With `netns`, the pin of a network namespace, the program is in it and sees the `binds` (name to source) in place of
+    the machine's files.
+    """
 
     id: str
     argv: Sequence[str]
@@ -43,6 +47,8 @@ class StartRequest:
     cgroup_procs: Sequence[str] = ()
     oom_score_adj: int | None = None
     umask: int = 0o022
+    netns: str | None = None
+    binds: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,6 +64,8 @@ class ExecRequest:
     groups: Sequence[int] = ()
     cgroup_procs: Sequence[str] = ()
     max_output: int = 4096
+    netns: str | None = None
+    binds: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,7 +137,7 @@ class TaskHostClient(asyncio.Protocol):
             SwarmError: NOT_FOUND, PERMISSION_DENIED or FAILED_PRECONDITION say why it does not run, and nothing
                 is left of it; ALREADY_EXISTS, of a task that the host knows. After UNAVAILABLE it may run: ask `list`.
         """
-        answer = await self._call("start", asdict(request))
+        answer = await self._call(_operation("start", request), asdict(request))
         return Started(answer["pid"], answer["start_time"])
 
     async def signal(self, task_id: str, signum: int) -> bool:
@@ -150,7 +158,9 @@ class TaskHostClient(asyncio.Protocol):
 
     async def exec(self, request: ExecRequest) -> ExecResult:
         """Run a probe to its end; cancelling the call does not stop it before its timeout."""
-        answer = await self._call("exec", asdict(request), extra_s=request.timeout_s + _EXEC_MARGIN_S)
+        answer = await self._call(
+            _operation("exec", request), asdict(request), extra_s=request.timeout_s + _EXEC_MARGIN_S
+        )
         return ExecResult(answer["exit_code"], answer["timed_out"], answer["output"])
 
     async def shutdown(self, *, grace_s: float = 10.0) -> None:
@@ -214,6 +224,11 @@ class TaskHostClient(asyncio.Protocol):
 
 def _gone() -> SwarmError:
     return SwarmError(Code.UNAVAILABLE, "the connection to the task host is closed; it may be restarting, try again")
+
+
+def _operation(name: str, request: StartRequest | ExecRequest) -> str:
+    """Return an operation's name: a task host of before namespaces refuses it rather than leave the namespace out."""
+    return f"{name}-in" if request.netns is not None else name
 
 
 def _exit(message: Mapping[str, Any]) -> TaskExit:

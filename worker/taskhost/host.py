@@ -108,7 +108,7 @@ class TaskHost:
 
     def _handle(self, request: Request, connection: Connection) -> None:
         match request.op:
-            case "start":
+            case "start" | "start-in":
                 self._start(request)
             case "signal":
                 self._signal(request)
@@ -118,7 +118,7 @@ class TaskHost:
                 self._forget(request)
             case "subscribe":
                 self._subscribe(request, connection)
-            case "exec":
+            case "exec" | "exec-in":
                 self._probes.submit(request, connection)
             case "shutdown":
                 grace_s = request.number("grace_s", 10.0, least=0.0, most=MOST_GRACE_S)

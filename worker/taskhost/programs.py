@@ -49,7 +49,18 @@ def _program(request: Request) -> Program:
         rlimits=_rlimits(request),
         cgroup_procs=request.texts("cgroup_procs", []),
         oom_score_adj=request.optional_whole("oom_score_adj", least=-1000, most=1000),
+        netns=request.text("netns") if request.has("netns") else None,
+        binds=_binds(request),
     )
+
+
+def _binds(request: Request) -> dict[str, str]:
+    binds: dict[str, str] = {}
+    for target, source in request.mapping("binds", {}).items():
+        if not isinstance(source, str) or any(not p.startswith("/") or "\0" in p for p in (target, source)):
+            raise Refused("invalid", f"the request's field 'binds' maps {target!r} to {source!r}, not paths to paths")
+        binds[target] = source
+    return binds
 
 
 def _environment(request: Request) -> dict[str, str]:

@@ -21,13 +21,14 @@ from worker.executor.container.bindings import Bindings
 from worker.executor.container.ending import Ending
 from worker.executor.container.failures import start_failure
 from worker.executor.container.files import ContainerFiles
-from worker.executor.container.health import container_ports, image_health
+from worker.executor.container.health import image_health
 from worker.executor.container.parts import Client, Images
 from worker.executor.container.preparation import Preparation
 from worker.executor.container.probes import Probes
 from worker.executor.container.watch import Watch
 from worker.executor.directories import TaskDirectories, disk_error
 from worker.executor.limits import Cgroups
+from worker.executor.plan import target_ports
 from worker.executor.ports import PortPool
 from worker.executor.protocol import Listener, Started
 from worker.health.checks import Check, CheckKind, HealthPlan, plan
@@ -242,7 +243,7 @@ class ContainerExecutor:
         container = assignment.version.task.container
         config = self._config(assignment.id)
         default = image_health(config.healthcheck) if config is not None and config.healthcheck is not None else None
-        made = plan(container, container_ports(host_ports), image=default, any_port=True)
+        made = plan(container, target_ports(host_ports), image=default, any_port=True)
         return HealthPlan(made.health) if assignment.local else made  # nobody waits for its readiness
 
     async def probe(self, assignment: Assignment, host_ports: tuple[HostPort, ...], check: Check) -> ProbeResult:

@@ -1,4 +1,7 @@
-"""The files of a container below `tasks/<id>/container/`: its view of names, and what the worker remembers of it."""
+"""The files of a task below `tasks/<id>/container/`: its view of names, and what the worker remembers of it.
+
+A process on networks has those of names, too.
+"""
 
 from __future__ import annotations
 
@@ -19,6 +22,8 @@ from worker.network.attachment import Attachment
 from worker.network.resolver import Resolver
 from worker.oci.facts import Bind
 
+HOSTNAME_CHARACTERS: Final = 12
+"""Of a task's id, where no host name is wanted."""
 _MODE: Final = 0o644
 _IDENTITY: Final = ("name", "digest", "manifest_digest", "config_digest", "chain_id", "size_bytes")
 _LOCAL_NAMES: Final = ("127.0.0.1", ("localhost",)), ("::1", ("localhost", "ip6-localhost", "ip6-loopback"))
@@ -100,8 +105,8 @@ class ContainerFiles:
         Args:
             hosts: further lines of the hosts file, `name:address` as Docker has it, or `address name...`.
         """
-        own = ((attachment.address, (hostname,)),) if attachment.netns and attachment.address else ()
-        rows = [*_LOCAL_NAMES, *own, *attachment.names, *map(_host_row, hosts)]
+        own = ((address, (hostname,)) for address in attachment.own)
+        rows = [*_LOCAL_NAMES, *own, *map(_host_row, hosts)]
         texts = {
             "hostname": f"{hostname}\n",
             "hosts": "".join(f"{address}\t{' '.join(names)}\n" for address, names in rows),

@@ -1,8 +1,7 @@
-"""The health check that comes with an image, and the ports that a container is asked at. Pure."""
+"""The health check that comes with an image. Pure."""
 
 from __future__ import annotations
 
-from swarmpy.model.endpoints import HostPort
 from swarmpy.model.spec import Healthcheck
 from worker.oci.image import HealthDefaults
 
@@ -19,8 +18,3 @@ def image_health(check: HealthDefaults) -> Healthcheck:
         start_period_s=check.start_period_s,
         start_interval_s=check.start_interval_s or _DEFAULT.start_interval_s,
     )
-
-
-def container_ports(host_ports: tuple[HostPort, ...]) -> tuple[HostPort, ...]:
-    """Return where the container itself listens: at its own address, on the target ports."""
-    return tuple(HostPort(target=p.target, port=p.target, transport=p.transport) for p in host_ports)

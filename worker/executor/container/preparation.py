@@ -13,7 +13,7 @@ from worker.assignments import Assignment
 from worker.containerd.ending import STOP_SIGNAL_LABEL
 from worker.containerd.types import Container, Mount
 from worker.executor.container.abilities import init_program
-from worker.executor.container.files import ContainerFiles
+from worker.executor.container.files import HOSTNAME_CHARACTERS, ContainerFiles
 from worker.executor.container.mounts import Fill, Resolved, resolve_mounts
 from worker.executor.container.parts import Client, Images, Networks
 from worker.executor.container.rootfs import Rootfs
@@ -29,7 +29,6 @@ from worker.oci.users import Accounts, User, resolve
 from worker.task.outcome import signal_number
 from worker.volumes import Volumes
 
-_HOSTNAME_CHARACTERS: Final = 12
 _MOST_ACCOUNTS: Final = 256
 _LABEL: Final = "swarmpy"
 
@@ -121,7 +120,7 @@ class Preparation:
         """Join the task's networks and write its name files; return its place, its host name and the files' mounts."""
         container = assignment.version.task.container
         attachment = await self._networks.attach(assignment, ports)
-        hostname = expand(container.hostname, assignment, self._node()) or assignment.id[:_HOSTNAME_CHARACTERS]
+        hostname = expand(container.hostname, assignment, self._node()) or assignment.id[:HOSTNAME_CHARACTERS]
         files.keep_attachment(attachment)
         return attachment, hostname, files.write_names(hostname, attachment, container.hosts)
 

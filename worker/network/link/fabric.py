@@ -18,7 +18,8 @@ import structlog
 from swarmpy.errors import Code, SwarmError, invalid, precondition
 from worker.network.link import forwarding, messages, mtu, names, namespace, sysctl
 from worker.network.link.forwarding import Difference, Entries, Neighbour, Remote
-from worker.network.link.joint import Joint, Place, configure
+from worker.network.link.joint import Joint, configure
+from worker.network.link.place import Place
 from worker.network.link.rtnl import Rtnl
 
 _SETTINGS: Final = {

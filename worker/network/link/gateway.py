@@ -18,8 +18,9 @@ import structlog
 from swarmpy.errors import Code, SwarmError
 from swarmpy.files import write_atomic
 from worker.network.link import messages, mtu, names, sysctl
-from worker.network.link.joint import Joint, Place, configure
+from worker.network.link.joint import Joint, configure
 from worker.network.link.leases import LeaseDirectory
+from worker.network.link.place import Place
 from worker.network.link.pool import POOLS, Leases, pick_subnet
 from worker.network.link.rtnl import Rtnl
 

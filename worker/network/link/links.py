@@ -15,13 +15,12 @@ from worker.network.link import messages, names, namespace, sysctl
 from worker.network.link.fabric import Fabric, Segment
 from worker.network.link.forwarding import Difference, Neighbour
 from worker.network.link.gateway import Gateway, WaysOut
-from worker.network.link.joint import Joint, Place
+from worker.network.link.joint import Joint
+from worker.network.link.place import Place
 from worker.network.link.pool import POOLS
 from worker.network.link.rtnl import Rtnl
 
 _LOOPBACK: Final = 1
-_CAP_NET_ADMIN: Final = 12
-_CAP_SYS_ADMIN: Final = 21
 
 log = structlog.get_logger()
 
@@ -145,25 +144,6 @@ class Links:
         self.sweep((), ())
         self._fabric.clear()
         self._ways_out.clear()
-
-
-def why_unsupported() -> str:
-    """Return why this process cannot make links, in a sentence; empty if it can."""
-    for line in Path("/proc/self/status").read_text().splitlines():
-        if line.startswith("CapEff:"):
-            capabilities = int(line.split()[1], 16)
-            missing = [
-                name
-                for name, bit in (("CAP_NET_ADMIN", _CAP_NET_ADMIN), ("CAP_SYS_ADMIN", _CAP_SYS_ADMIN))
-                if not capabilities >> bit & 1
-            ]
-            if missing:
-                return (
-                    f"this node cannot join tasks to networks: it runs without {' and '.join(missing)}, so not as root"
-                )
-    if not Path("/proc/self/ns/net").exists():
-        return "this node cannot join tasks to networks: its kernel has no network namespaces"
-    return ""
 
 
 def _set_up(settings: Mapping[str, str]) -> None:

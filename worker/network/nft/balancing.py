@@ -12,7 +12,7 @@ number 0 in the next rule, so that none is lost.
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from ipaddress import IPv4Address
 from typing import Final
 
@@ -23,7 +23,9 @@ from worker.network.nft.expressions import (
     FIRST_REGISTER,
     FIRST_WORD,
     VERDICT_REGISTER,
+    Compare,
     DestinationNat,
+    Immediate,
     Lookup,
     NumberGenerator,
     Outcome,
@@ -32,11 +34,15 @@ from worker.network.nft.expressions import (
     Verdict,
     native,
 )
-from worker.network.nft.phrases import TCP, destination, in_state, protocol
+from worker.network.nft.phrases import TCP, UDP, destination, destination_port, destined_to, in_state, protocol
 
 TABLE: Final = "swarmpy"
-LAYOUT: Final = "swarmpy layout 1"
-"""Changes with the chains and rules below, so that the table of an older version is replaced."""
+NAMES: Final = IPv4Address("127.0.0.11")
+"""Where tasks ask for names."""
+
+DNS_PORT: Final = (53).to_bytes(2, "big")
+LAYOUT: Final = 1
+"""Goes up with changes of the chains and rules below, so that the table of an older version is replaced."""
 
 VIPS: Final = "vips"
 BACKENDS: Final = "backends"
@@ -53,9 +59,18 @@ Backends = Sequence[IPv4Address]
 """A VIP's backends in the order of their numbers."""
 
 
-def add_layout(batch: Batch) -> None:
-    """Add the table as it is without VIPs."""
-    batch.add_table(TABLE, LAYOUT)
+def describe(names_port: int) -> str:
+    """Return what a table says of itself: one that says anything else is not as this one is to be."""
+    return f"swarmpy layout {LAYOUT}" + (f", names at port {names_port}" if names_port else "")
+
+
+def add_layout(batch: Batch, names_port: int = 0) -> None:
+    """Add the table as it is without VIPs.
+
+    Args:
+        names_port: where what is asked at port 53 of `NAMES` is led to; 0 leaves it alone.
+    """
+    batch.add_table(TABLE, describe(names_port))
     for made in SETS:
         batch.add_set(TABLE, made)
     batch.add_chain(TABLE, REFUSE)
@@ -65,6 +80,17 @@ def add_layout(batch: Batch) -> None:
     batch.add_rule(TABLE, REFUSE, Reject())
     batch.add_chain(TABLE, OUTPUT, Base("nat", Hook.OUTPUT, -100))
     batch.add_rule(TABLE, OUTPUT, destination(), Lookup(VIPS, into=VERDICT_REGISTER))
+    if not names_port:
+        return
+    led = (Immediate(names_port.to_bytes(2, "big")), DestinationNat(None, FIRST_REGISTER))
+    for transport in (UDP, TCP):
+        asked = (*destined_to(NAMES), *protocol(transport), destination_port(FIRST_REGISTER), Compare(DNS_PORT))
+        batch.add_rule(TABLE, OUTPUT, *asked, *led)
+
+
+def count_rules(vips: Mapping[IPv4Address, Backends], names_port: int) -> int:
+    """Return how many rules the table of these VIPs has."""
+    return 3 + (2 if names_port else 0) + 3 * sum(bool(backends) for backends in vips.values())
 
 
 def change(batch: Batch, vip: IPv4Address, have: Backends | None, wanted: Backends | None) -> None:

@@ -18,7 +18,7 @@ from worker.network.nft.expressions import native
 from worker.network.nft.layout import ANY_ADDRESS, Publication, Transport
 from worker.network.nft.phrases import PROTOCOLS
 from worker.network.nft.sock import Netfilter
-from worker.network.nft.vips import Withdrawn
+from worker.network.nft.vip import Withdrawn
 
 GET: Final = 1 << 8 | 1
 DELETE: Final = 1 << 8 | 2

@@ -58,23 +58,26 @@ def rules(sock: Netfilter, table: str, chain: str) -> list[RuleRow]:
     """Return a chain's rules in order; of a chain that is not there, none."""
     payload = text(1, table) + text(2, chain)
     found = _list(sock, Kind.GET_RULE, IPV4, payload, f"list the rules of chain {chain} of table {table}")
-    return [
-        RuleRow(number(row[3]), comment(row.get(7, b"")), tuple(_targets(row.get(4, b""))))
-        for row in found
-        if string(row.get(2, b"")) == chain
-    ]
+    return [_rule(row) for row in found if string(row.get(2, b"")) == chain]
 
 
-def _targets(expressions: bytes) -> list[str]:
-    found = []
-    for _, raw in each(expressions):
+def _rule(row: Attributes) -> RuleRow:
+    """Return a rule. Its comment may also be an expression: so iptables writes those that it has saved and restored."""
+    goes_to, comments = [], [comment(row.get(7, b""))]
+    for _, raw in each(row.get(4, b"")):
         expression = parse(raw)
-        if string(expression.get(1, b"")) != "immediate":
-            continue
-        value = parse(parse(expression.get(2, b"")).get(2, b""))
-        if 2 in value:
-            found.append(string(parse(value[2]).get(2, b"")))
-    return [name for name in found if name]
+        name, attributes = string(expression.get(1, b"")), parse(expression.get(2, b""))
+        if name == "immediate":
+            verdict = parse(parse(attributes.get(2, b"")).get(2, b""))
+            goes_to.append(string(verdict.get(2, b"")))
+        elif name == "match" and string(attributes.get(1, b"")) == "comment":
+            comments.append(string(attributes.get(3, b"").partition(b"\0")[0]))
+    return RuleRow(number(row[3]), next(filter(None, comments), ""), tuple(filter(None, goes_to)))
+
+
+def count_rules(sock: Netfilter, table: str) -> int:
+    """Return the number of a table's rules; of a table that is not there, 0."""
+    return len(_list(sock, Kind.GET_RULE, IPV4, text(1, table), f"list the rules of table {table}"))
 
 
 def elements(sock: Netfilter, table: str, name: str) -> list[Element]:

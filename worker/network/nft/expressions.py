@@ -123,6 +123,18 @@ DROP: Final = Verdict(Outcome.DROP)
 
 
 @dataclass(frozen=True)
+class Immediate:
+    """Puts a constant into a register."""
+
+    value: bytes
+    register: int = FIRST_REGISTER
+    name: ClassVar[str] = "immediate"
+
+    def attributes(self) -> bytes:
+        return u32(1, self.register) + data(2, self.value)
+
+
+@dataclass(frozen=True)
 class Meta:
     """Loads a property of the packet that is not in it."""
 
@@ -195,18 +207,16 @@ class Lookup:
 
 @dataclass(frozen=True)
 class DestinationNat:
-    """Translates the destination to the address, and the port, in registers (IPv4)."""
+    """Translates the destination to the address, and the port, in registers; None leaves it (IPv4)."""
 
-    address_register: int = FIRST_REGISTER
+    address_register: int | None = FIRST_REGISTER
     port_register: int | None = None
     flags: int = 0
     name: ClassVar[str] = "nat"
 
     def attributes(self) -> bytes:
-        parts = u32(1, 1) + u32(2, 2) + u32(3, self.address_register)
-        if self.port_register is not None:
-            parts += u32(5, self.port_register)
-        return parts + (u32(7, self.flags) if self.flags else b"")
+        given = ((3, self.address_register), (5, self.port_register), (7, self.flags or None))
+        return u32(1, 1) + u32(2, 2) + b"".join(u32(kind, value) for kind, value in given if value is not None)
 
 
 @dataclass(frozen=True)

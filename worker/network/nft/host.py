@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from ipaddress import IPv4Address
 from typing import Final
 
@@ -15,6 +15,7 @@ from worker.network.nft.batch import Batch
 from worker.network.nft.layout import (
     PUBLISHED,
     PUBLISHED_ANY,
+    RULES,
     SELVES,
     Links,
     Place,
@@ -28,6 +29,8 @@ from worker.network.nft.layout import (
 from worker.network.nft.sock import Netfilter
 
 PREFIX: Final = "swarmpy_"
+ASTRAY: Final = frozenset({Code.NOT_FOUND, Code.ALREADY_EXISTS, Code.UNAVAILABLE, Code.DEADLINE_EXCEEDED})
+"""Refusals of a batch that is right in itself: somebody else has been there, or its answer was lost."""
 log = structlog.get_logger()
 
 
@@ -47,6 +50,7 @@ class HostTable:
         self._sock = sock
         self._table = PREFIX + key
         self._links = links
+        self._is_known = False  # before the kernel was asked
         self._ports: dict[Place, Publication] = {}
         self._targets: Counter[IPv4Address] = Counter()  # how many ports lead to each task
 
@@ -60,26 +64,34 @@ class HostTable:
         return frozenset(self._ports.values())
 
     def ensure(self) -> None:
-        """Make the table, or take over the one that is there; call it before anything else, and again at any time.
+        """Make the table, or take over the one that is there; call it before anything else, and now and then.
 
-        One of another layout, or for other links, is replaced in one step; the ports in it stay published.
+        One of another layout, or for other links, is replaced in one step; the ports in it stay published. Called
+        again, it makes the table anew if somebody else has changed it (`nft flush ruleset`, for example).
 
         Raises:
             SwarmError: the kernel refuses.
         """
         comment = next((row.comment for row in dump.tables(self._sock) if row.name == self._table), None)
         there = () if comment is None else self._read()
-        if comment == self._links.comment():
+        wanted = self.publications if self._is_known else frozenset(there)
+        is_whole = comment == self._links.comment() and dump.count_rules(self._sock, self._table) == RULES
+        if is_whole and wanted == frozenset(there):
             self._note(there)
             return
+        if comment is not None or self._is_known:
+            log.warning("a table is made anew", table=self._table, was=comment, is_now=self._links.comment())
+        self._make(wanted)
+
+    def _make(self, publications: Collection[Publication]) -> None:
+        """Put a new table with these ports in place of what may be there."""
         batch = Batch()
-        if comment is not None:
-            log.info("a table is replaced", table=self._table, was=comment, is_now=self._links.comment())
-            batch.delete_table(self._table)
+        batch.add_table(self._table)  # so that the deletion always finds one
+        batch.delete_table(self._table)
         add_layout(batch, self._table, self._links)
-        self._add(batch, there, {publication.target for publication in there})
+        self._add(batch, publications, {publication.target for publication in publications})
         self._sock.commit(batch)
-        self._note(there)
+        self._note(publications)
 
     def _read(self) -> Sequence[Publication]:
         found: list[Publication] = []
@@ -92,6 +104,7 @@ class HostTable:
         return found
 
     def _note(self, publications: Iterable[Publication]) -> None:
+        self._is_known = True
         self._ports = {place(publication): publication for publication in publications}
         self._targets = Counter(publication.target for publication in self._ports.values())
 
@@ -132,7 +145,14 @@ class HostTable:
         batch = Batch()
         self._delete(batch, gone.values(), [target for target, count in after.items() if not count])
         self._add(batch, new.values(), [target for target in after if not self._targets[target]])
-        self._sock.commit(batch)
+        try:
+            self._sock.commit(batch)
+        except SwarmError as error:
+            if error.code not in ASTRAY:
+                raise
+            log.warning("a table is not as it was left", table=self._table, error=error.message)
+            self._make(self.publications)
+            self._sock.commit(batch)
         for at in gone:
             del self._ports[at]
         self._ports.update(new)
@@ -155,6 +175,7 @@ class HostTable:
         """Remove the table with everything in it; one that is not there is no error."""
         delete_table(self._sock, self._table)
         self._note(())
+        self._is_known = False
 
 
 def delete_table(sock: Netfilter, table: str) -> None:

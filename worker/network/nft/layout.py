@@ -60,6 +60,9 @@ SETS: Final = (
     Set(SELVES, (Field.ADDRESS, Field.ADDRESS)),
 )
 
+RULES: Final = 12
+"""How many rules there are, whatever is published."""
+
 Transport = Literal["tcp", "udp"]
 Place = tuple[Transport, IPv4Address, int]
 """A port of this machine: transport, address, number."""

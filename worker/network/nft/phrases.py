@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ipaddress import IPv4Network
+from ipaddress import IPv4Address, IPv4Network
 from typing import Final
 
 from worker.network.nft.expressions import (
@@ -43,6 +43,10 @@ def destination(register: int = FIRST_REGISTER) -> Payload:
 
 def destination_port(register: int) -> Payload:
     return Payload(Base.TRANSPORT, 2, 2, register)
+
+
+def destined_to(address: IPv4Address) -> Phrase:
+    return destination(), Compare(address.packed)
 
 
 def from_loopback() -> Phrase:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from ipaddress import IPv4Address
 from types import MappingProxyType
 
@@ -12,23 +11,23 @@ import structlog
 
 from swarmpy.errors import Code, SwarmError
 from worker.network.nft import dump
-from worker.network.nft.balancing import BACKENDS, LAYOUT, TABLE, VIPS, add_layout, change, read, renumber
+from worker.network.nft.balancing import (
+    BACKENDS,
+    TABLE,
+    VIPS,
+    add_layout,
+    change,
+    count_rules,
+    describe,
+    read,
+    renumber,
+)
 from worker.network.nft.batch import Batch
-from worker.network.nft.host import delete_table
+from worker.network.nft.host import ASTRAY, delete_table
 from worker.network.nft.sock import Netfilter
+from worker.network.nft.vip import Vip, Withdrawn
 
 log = structlog.get_logger()
-
-Withdrawn = frozenset[tuple[IPv4Address, IPv4Address]]
-"""Pairs of a VIP and a backend to which no new connection goes by it."""
-
-
-@dataclass(frozen=True)
-class Vip:
-    """A service's address in a network, and the tasks that may get new connections; without any it refuses at once."""
-
-    address: IPv4Address
-    backends: tuple[IPv4Address, ...]
 
 
 class VipTable:
@@ -40,11 +39,14 @@ class VipTable:
     Args:
         sock: opened in the task's namespace.
         rng: draws the order of backends, so that not all tasks begin with the same one.
+        names_port: what is asked at port 53 of `NAMES` is led to this port of it; 0 leaves it alone.
     """
 
-    def __init__(self, sock: Netfilter, *, rng: random.Random) -> None:
+    def __init__(self, sock: Netfilter, *, rng: random.Random, names_port: int = 0) -> None:
         self._sock = sock
         self._rng = rng
+        self._names_port = names_port
+        self._is_known = False  # before the kernel was asked
         self._vips: dict[IPv4Address, list[IPv4Address]] = {}
 
     @property
@@ -53,27 +55,40 @@ class VipTable:
         return MappingProxyType(self._vips)
 
     def ensure(self) -> None:
-        """Make the table, or take over the one that is there; call it before anything else, and again at any time.
+        """Make the table, or take over the one that is there; call it before anything else, and now and then.
 
-        One of another layout is replaced in one step, with the VIPs in it.
+        One of another layout is replaced in one step, with the VIPs in it. Called again, it makes the table anew if
+        somebody else has changed it: a task that may, for example.
 
         Raises:
             SwarmError: the kernel refuses.
         """
         comment = next((row.comment for row in dump.tables(self._sock) if row.name == TABLE), None)
         found = {} if comment is None else self._read()
-        if comment == LAYOUT and found is not None:
-            self._vips = found
+        wanted = self._vips if self._is_known else found or {}
+        rules = count_rules(wanted, self._names_port)
+        is_whole = comment == describe(self._names_port) and dump.count_rules(self._sock, TABLE) == rules
+        if is_whole and found == wanted:
+            self._note(found)
             return
+        if comment is not None or self._is_known:
+            log.warning("a table is made anew", table=TABLE, was=comment, is_now=describe(self._names_port))
+        self._make(wanted)
+
+    def _make(self, vips: Mapping[IPv4Address, list[IPv4Address]]) -> None:
+        """Put a new table with these VIPs in place of what may be there."""
         batch = Batch()
-        if comment is not None:
-            log.info("a table is replaced", table=TABLE, was=comment, is_now=LAYOUT)
-            batch.delete_table(TABLE)
-        add_layout(batch)
-        for vip, backends in (found or {}).items():
+        batch.add_table(TABLE)  # so that the deletion always finds one
+        batch.delete_table(TABLE)
+        add_layout(batch, self._names_port)
+        for vip, backends in vips.items():
             change(batch, vip, None, backends)
         self._sock.commit(batch)
-        self._vips = found or {}
+        self._note(vips)
+
+    def _note(self, vips: Mapping[IPv4Address, list[IPv4Address]]) -> None:
+        self._is_known = True
+        self._vips = dict(vips)
 
     def _read(self) -> dict[IPv4Address, list[IPv4Address]] | None:
         try:
@@ -108,7 +123,14 @@ class VipTable:
         batch = Batch()
         for address, backends in wanted.items():
             change(batch, address, self._vips.get(address), backends)
-        self._sock.commit(batch)
+        try:
+            self._sock.commit(batch)
+        except SwarmError as error:
+            if error.code not in ASTRAY:
+                raise
+            log.warning("a table is not as it was left", table=TABLE, error=error.message)
+            self._make(self._vips)
+            self._sock.commit(batch)
         withdrawn = set()
         for address, backends in wanted.items():
             withdrawn |= {(address, gone) for gone in self._vips.get(address, ()) if gone not in (backends or ())}
@@ -126,4 +148,5 @@ class VipTable:
     def remove(self) -> None:
         """Remove the table with everything in it; one that is not there is no error."""
         delete_table(self._sock, TABLE)
-        self._vips = {}
+        self._note({})
+        self._is_known = False

@@ -11,9 +11,23 @@ from pathlib import Path
 from swarmpy.model.endpoints import EndpointsUpdate
 from tests.support.clock import FakeClock, settle
 from tests.support.dataplane import FakeBalancer, FakeNamespaces, FakeSockets, port, service, task
+from tests.support.names import free_port, neighbour, network
 from worker.dataplane.plane import DataPlane
-from worker.dataplane.protocol import Applied, Configure, Hello, PortCleared, PortProblem, ToWorker
+from worker.dataplane.protocol import (
+    TASK_NAME_SERVER,
+    Applied,
+    Configure,
+    Hello,
+    PortCleared,
+    PortProblem,
+    TaskGone,
+    TaskNamespace,
+    Tasks,
+    TaskServed,
+    ToWorker,
+)
 from worker.dataplane.sockets import Port
+from worker.dataplane.store import load
 from worker.dataplane.vip import PROBE_PORT, candidates
 
 ADDRESS = "127.0.0.2"
@@ -29,7 +43,7 @@ WEB = EndpointsUpdate(
 class Running:
     """A running data plane and its surroundings."""
 
-    def __init__(self, folder: Path, sockets: FakeSockets) -> None:
+    def __init__(self, folder: Path, sockets: FakeSockets, namespaces: FakeNamespaces) -> None:
         self.clock = FakeClock()
         self.balancer = FakeBalancer()
         self.told: list[ToWorker] = []
@@ -40,7 +54,7 @@ class Running:
             clock=self.clock,
             sockets=sockets,
             balancer=self.balancer,
-            namespaces=FakeNamespaces(),
+            namespaces=namespaces,
             rng=random.Random(1),
             resolv_conf=folder / "resolv.conf",
             on_message=self.told.append,
@@ -52,9 +66,11 @@ class Running:
 
 
 @contextlib.asynccontextmanager
-async def running(folder: Path, sockets: FakeSockets | None = None) -> AsyncIterator[Running]:
+async def running(
+    folder: Path, sockets: FakeSockets | None = None, namespaces: FakeNamespaces | None = None
+) -> AsyncIterator[Running]:
     provider = sockets or FakeSockets()
-    made = Running(folder, provider)
+    made = Running(folder, provider, namespaces or FakeNamespaces())
     made.plane.restore()
     try:
         async with asyncio.TaskGroup() as tasks:
@@ -190,3 +206,37 @@ async def test_closing_tells_clients_while_ports_accept_then_stops_accepting_and
         node.plane.apply(WEB)
         await settle()
     assert [call.split()[0] for call in node.balancer.calls[-4:]] == ["drain", "unlisten", "unlisten", "close"]
+
+
+async def test_a_restarted_data_plane_serves_names_in_the_same_tasks_and_drops_those_that_are_gone(
+    tmp_path: Path,
+) -> None:
+    namespaces = FakeNamespaces()
+    tasks = [TaskNamespace(task_id=f"t{n}", netns=f"/pins/t{n}", port=free_port(TASK_NAME_SERVER)) for n in (1, 2)]
+    namespaces.there = {Path(namespace.netns): n for n, namespace in enumerate(tasks)}
+    async with running(tmp_path, namespaces=namespaces) as node:
+        node.plane.configure(ME)
+        node.plane.name(Tasks(tasks=tuple(tasks)))
+        await settle()
+        served = [TaskServed(task_id="t1"), TaskServed(task_id="t2")]
+        assert [m for m in node.told if isinstance(m, TaskServed)] == served
+    del namespaces.there[Path("/pins/t2")]
+    async with running(tmp_path, namespaces=namespaces) as node:
+        problems = {m.task_id: m.problem for m in node.told if isinstance(m, TaskServed)}
+        assert problems["t1"] == ""
+        assert "no namespace" in problems["t2"]
+        node.plane.name(TaskGone(task_id="t1"))
+    async with running(tmp_path, namespaces=namespaces) as node:
+        assert not [m for m in node.told if isinstance(m, TaskServed)]
+
+
+async def test_an_update_of_networks_alone_leaves_the_balancer_alone_and_is_kept(tmp_path: Path) -> None:
+    update = EndpointsUpdate(revision=6, networks=(network(1),), neighbours=(neighbour("t1", "web", "10.1.0.2"),))
+    async with running(tmp_path) as node:
+        node.plane.configure(ME)
+        node.plane.apply(WEB)
+        calls = len(node.balancer.calls)
+        node.plane.apply(update)
+        assert (len(node.balancer.calls), node.plane.applied().revision) == (calls, 6)
+    saved = load(tmp_path / "endpoints.msgpack").endpoints
+    assert (saved.networks, saved.neighbours) == (update.networks, update.neighbours)

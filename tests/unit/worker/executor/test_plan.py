@@ -5,12 +5,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from swarmpy.errors import Code, SwarmError
 from swarmpy.model.endpoints import HostPort, Transport
 from swarmpy.model.node import Platform
-from swarmpy.model.spec import Mount, Ulimit
+from swarmpy.model.spec import Mount, NetworkAttachment, Ulimit
 from tests.support.dispatcher import service_version
 from worker.assignments import Assignment
 from worker.executor.node import NodeFacts
@@ -132,3 +133,17 @@ def test_users_are_looked_up() -> None:
     with pytest.raises(SwarmError, match="does not run as root") as caught:
         look_up("12345", (), may_switch=False)
     assert caught.value.code is Code.FAILED_PRECONDITION
+
+
+def test_a_process_with_a_network_of_its_own_listens_at_all_of_its_addresses_on_the_target_ports() -> None:
+    made = assignment()
+    joined = msgspec.structs.replace(made.version.task, networks=(NetworkAttachment(target="front"),))
+    apart = msgspec.structs.replace(made, version=msgspec.structs.replace(made.version, task=joined))
+    port = HostPort(target=80, port=30001)
+    env = environment(apart, (port,), replace(NODE, dns="127.64.0.1:53"), home="/")
+    assert (env["HOST"], env["PORT"], env["PORT_80"]) == ("0.0.0.0", "80", "80")
+    assert (env["SWARMPY_NODE_ADDR"], env["SWARMPY_DNS"]) == ("0.0.0.0", "127.0.0.11:53")
+
+
+def test_what_needs_name_files_of_its_own_needs_a_network_of_its_own(tmp_path: Path) -> None:
+    assert "--dns for a plain process on the network of its node" in refusal(tmp_path, dns=("9.9.9.9",))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from swarmpy.model.spec import ContainerSpec
-from worker.network.resolver import Resolver, reachable, read_resolver, task_resolver
+from worker.network.resolver import Resolver, read_resolver, task_resolver
 
 TEXT = """
 # made by hand
@@ -20,13 +20,14 @@ def test_a_resolv_conf_is_read() -> None:
     assert read_resolver("") == Resolver()
 
 
-def test_loopback_is_not_reached_from_a_namespace() -> None:
-    assert reachable(("127.0.0.53", "::1", "10.0.0.1", "fe80::1%eth0", "odd")) == ("10.0.0.1", "fe80::1%eth0", "odd")
-
-
-def test_the_node_is_asked_first_and_wishes_replace_all() -> None:
+def test_a_task_asks_the_server_in_its_own_namespace_and_names_of_the_cluster_as_they_are() -> None:
     machine = read_resolver(TEXT)
-    assert task_resolver(ContainerSpec(), "172.18.0.1", machine).servers == ("172.18.0.1", "10.0.0.1")
-    assert task_resolver(ContainerSpec(), "", machine).servers == ("10.0.0.1",)
-    own = ContainerSpec(dns=("9.9.9.9",), dns_search=("x",), dns_options=("y",))
-    assert task_resolver(own, "172.18.0.1", machine) == Resolver(("9.9.9.9",), ("x",), ("y",))
+    found = task_resolver(ContainerSpec(), machine)
+    assert found == Resolver(("127.0.0.11",), ("a.example", "b.example"), ("edns0", "ndots:0"))
+
+
+def test_a_user_s_servers_are_asked_by_that_one_and_other_wishes_are_written() -> None:
+    machine = read_resolver(TEXT)
+    own = ContainerSpec(dns=("9.9.9.9",), dns_search=("x",), dns_options=("rotate",))
+    assert task_resolver(own, machine) == Resolver(("127.0.0.11",), ("x",), ("rotate", "ndots:0"))
+    assert task_resolver(ContainerSpec(dns_options=("ndots:3",)), machine).options == ("ndots:3",)

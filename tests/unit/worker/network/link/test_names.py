@@ -9,7 +9,7 @@ import pytest
 
 from swarmpy.errors import Code, SwarmError
 from worker.network.link import names
-from worker.network.link.joint import Place
+from worker.network.link.place import Place
 
 KEY = "0123456789ab"
 PLACE = Place(Path("/state"), KEY, IPv4Address("192.0.2.1"))

@@ -102,3 +102,26 @@ def test_what_the_kernel_does_not_answer_well_is_passed_on(kernel: FakeNetfilter
     kernel.refuse = 1
     with pytest.raises(SwarmError, match="needs root"):
         made(kernel)
+
+
+def test_what_others_have_changed_is_put_back(kernel: FakeNetfilter) -> None:
+    table = made(kernel)
+    table.change(add=[WEB, DNS])
+    kernel.tables.clear()
+    table.ensure()
+    assert table.publications == made(kernel).publications == {WEB, DNS}
+    kernel.tables[table.name].chains["raw"].clear()
+    table.ensure()
+    assert len(kernel.tables[table.name].chains["raw"]) == 2
+    kernel.tables.clear()
+    table.change(remove=[WEB])
+    assert table.publications == made(kernel).publications == {DNS}
+
+
+def test_a_removed_table_stays_removed(kernel: FakeNetfilter) -> None:
+    table = made(kernel)
+    table.change(add=[WEB])
+    table.remove()
+    assert kernel.tables == {}
+    table.ensure()
+    assert table.publications == frozenset()
