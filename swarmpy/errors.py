@@ -7,7 +7,7 @@ kept by `raise ... from`. The codes cross the wire (see `swarmpy.rpc.status`), s
 from __future__ import annotations
 
 import enum
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Final
 
 
@@ -57,11 +57,15 @@ class SwarmError(Exception):
 
 
 class NotLeaderError(SwarmError):
-    """The manager that was asked does not lead; `leader` is `host:port` of the one that does, empty if unknown."""
+    """The manager that was asked does not lead; `leader` is `host:port` of the one that does, empty if unknown.
 
-    def __init__(self, message: str, leader: str = "") -> None:
+    `managers` are the places of all that it knows of, for who has not heard that some have moved.
+    """
+
+    def __init__(self, message: str, leader: str = "", managers: Sequence[str] = ()) -> None:
         super().__init__(Code.NOT_LEADER, message)
         self.leader = leader
+        self.managers = tuple(managers)
 
 
 class Problem(tuple[str, str]):

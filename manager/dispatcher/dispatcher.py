@@ -77,7 +77,7 @@ class Dispatcher:
                 group.create_task(self._mark_orphans())
         finally:
             self._watch = None
-            self._end_all(NotLeaderError("this manager does not lead any more: try another one", self._leader_addr()))
+            self._end_all(self._refusal("this manager does not lead any more: try another one"))
 
     @property
     def spec(self) -> ClusterSpec:
@@ -87,6 +87,9 @@ class Dispatcher:
     @property
     def view(self) -> View:
         return self._store.view()
+
+    def _refusal(self, sentence: str) -> NotLeaderError:
+        return NotLeaderError(sentence, self._leader_addr(), self.managers())
 
     def session_of(self, node_id: str) -> WorkerSession | None:
         return self._sessions.get(node_id)
@@ -102,7 +105,7 @@ class Dispatcher:
             SwarmError: NOT_LEADER, this manager does not lead (yet); PERMISSION_DENIED, there is no such node.
         """
         if self._watch is None:
-            raise NotLeaderError("this manager does not lead: try another one", self._leader_addr())
+            raise self._refusal("this manager does not lead: try another one")
         if self._store.view().get(NODES, session.node_id) is None:
             raise removed_node()
         older = self._sessions.get(session.node_id)

@@ -12,6 +12,7 @@ from swarmpy.errors import Code, NotLeaderError, SwarmError
 CODE_KEY: Final = "swarmpy-code"
 RETRY_KEY: Final = "swarmpy-retryable"
 LEADER_KEY: Final = "swarmpy-leader"
+MANAGERS_KEY: Final = "swarmpy-managers"
 
 STATUS: Final[Mapping[Code, grpc.StatusCode]] = {
     Code.INVALID_ARGUMENT: grpc.StatusCode.INVALID_ARGUMENT,
@@ -41,7 +42,9 @@ _CODES: Final[Mapping[grpc.StatusCode, Code]] = {
 def to_metadata(error: SwarmError) -> tuple[tuple[str, str], ...]:
     """Return the trailing metadata that lets the caller rebuild `error`."""
     pairs = ((CODE_KEY, error.code.value), (RETRY_KEY, "1" if error.retryable else "0"))
-    return (*pairs, (LEADER_KEY, error.leader)) if isinstance(error, NotLeaderError) else pairs
+    if not isinstance(error, NotLeaderError):
+        return pairs
+    return (*pairs, (LEADER_KEY, error.leader), (MANAGERS_KEY, ",".join(error.managers)))
 
 
 def to_error(failure: grpc.RpcError) -> SwarmError:
@@ -51,7 +54,8 @@ def to_error(failure: grpc.RpcError) -> SwarmError:
     metadata = _trailing(failure)
     name = metadata.get(CODE_KEY, "")
     if LEADER_KEY in metadata:
-        return NotLeaderError(details, metadata[LEADER_KEY])
+        managers = metadata.get(MANAGERS_KEY, "")
+        return NotLeaderError(details, metadata[LEADER_KEY], managers.split(",") if managers else ())
     if name in _NAMES:
         return SwarmError(Code(name), details, retryable=metadata.get(RETRY_KEY) == "1")
     return SwarmError(_CODES.get(status, Code.INTERNAL), details)

@@ -38,3 +38,16 @@ def test_managers_that_name_each_other_are_not_asked_without_a_breath() -> None:
     rota = Rota()
     breaths = [rota.ended(NotLeaderError("not me", "m1"), ("m1", "m2"), settled=False) for _ in range(4)]
     assert breaths == [0, 1, 0, 2]
+
+
+def test_whom_a_manager_that_does_not_lead_knows_is_asked_too_until_a_session_lasts() -> None:
+    rota = Rota()
+    rota.next(MANAGERS)
+    rota.ended(NotLeaderError("nobody leads", "", ("m1", "n2", "n3")), MANAGERS, settled=False)
+    tried = []
+    for _ in range(5):
+        tried.append(rota.next(MANAGERS))
+        rota.ended(GONE, MANAGERS, settled=False)
+    assert tried == ["m2", "m3", "n2", "n3", "m1"]
+    rota.ended(GONE, MANAGERS, settled=True)
+    assert "n2" not in {rota.next(MANAGERS) for _ in range(6)}

@@ -13,7 +13,7 @@ import pytest
 
 from swarmpy.api.v1 import control_pb2 as pb
 from swarmpy.api.v1 import control_pb2_grpc
-from swarmpy.errors import Code, SwarmError
+from swarmpy.errors import Code, NotLeaderError, SwarmError
 from swarmpy.rpc.dial import COMMON, unix_channel
 from swarmpy.rpc.server import MAX_SENTENCE_BYTES, Authorize, Boundary
 from swarmpy.rpc.status import to_error
@@ -118,3 +118,15 @@ async def test_a_call_that_nobody_serves_is_not_supported(tmp_path: Path) -> Non
         with pytest.raises(grpc.RpcError) as raised:
             await stub.GetTask(pb.GetTaskRequest(ref="t"), timeout=10)
         assert to_error(raised.value).code is Code.NOT_SUPPORTED
+
+
+async def test_who_does_not_lead_says_who_does_and_where_all_managers_are(tmp_path: Path) -> None:
+    managers = ("10.0.0.1:2377", "[fd00::2]:2377")
+    for told in (NotLeaderError("ask the other", managers[1], managers), NotLeaderError("nobody leads")):
+        for error in await learned(tmp_path, partial(_same, told)):
+            assert isinstance(error, NotLeaderError)
+            assert (error.message, error.leader, error.managers) == (told.message, told.leader, told.managers)
+
+
+def _same(error: Exception) -> Exception:
+    return error
