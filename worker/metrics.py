@@ -105,5 +105,6 @@ class DataPlaneMetrics(Collector):
     def _proxy(self, family: Family, name: str) -> Family:
         assert self._counters is not None, "collect looked"
         for row in self._counters.balancer:
-            family.add_metric([row.service_id, str(row.port), row.task_id], getattr(row, name))
+            port = str(row.port) if row.transport == "tcp" else f"{row.port}/{row.transport}"
+            family.add_metric([row.service_id, port, row.task_id], getattr(row, name))
         return family

@@ -3,6 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import socket
+import sys
+import threading
+import time
 from collections.abc import AsyncIterator
 
 import msgspec
@@ -11,10 +16,10 @@ import pytest_asyncio
 
 from scripts.cluster import Node
 from swarmpy.errors import Code, SwarmError
-from swarmpy.model.endpoints import HostPort, PublishMode
+from swarmpy.model.endpoints import HostPort, PublishMode, Transport
 from swarmpy.model.spec import PortSpec, ServiceSpec, UpdateConfig
 from swarmpy.model.task import Task
-from tests.support.swarm import TARGET, Swarm, accepts, who_answers, whoami, with_env
+from tests.support.swarm import TARGET, Swarm, accepts, process, who_answers, whoami, with_env
 
 pytestmark = [pytest.mark.e2e, pytest.mark.asyncio(loop_scope="module"), pytest.mark.xdist_group("published_ports")]
 
@@ -89,6 +94,109 @@ async def test_requests_to_a_host_mode_port_are_answered_before_the_task_ends(sw
         assert (await reader.read()).startswith(b"HTTP/1.1 200 ")
         writer.close()
         await writer.wait_closed()
+
+
+ECHO = """
+import os, signal, socket, sys
+sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+sock.bind((os.environ["HOST"], int(os.environ["PORT"])))
+signal.signal(signal.SIGTERM, lambda *_: sys.exit())
+who = (os.environ["SWARMPY_TASK_SLOT"] + "/" + os.environ.get("VERSION", "v1")).encode()
+while True:
+    data, client = sock.recvfrom(65536)
+    sock.sendto(who + b" " + data, client)
+"""
+
+
+def echoes(name: str, replicas: int, **fields: object) -> ServiceSpec:
+    """Return the spec of a UDP server that answers with its slot, its version, and what it was sent."""
+    port = PortSpec(target=TARGET, published=PORT, transport=Transport.UDP, **fields)  # type: ignore[arg-type]  # of tests
+    spec = process(name, sys.executable, "-c", ECHO, replicas=replicas, ports=(port,))
+    return msgspec.structs.replace(spec, update=UpdateConfig(monitor_s=0.2))
+
+
+def ask_by_udp(sock: socket.socket, address: str, text: str) -> str:
+    """Return the answer to one datagram, which must come from where it was sent."""
+    sock.sendto(text.encode(), (address, PORT))
+    data, source = sock.recvfrom(65536)
+    assert source == (address, PORT)
+    return data.decode()
+
+
+def udp_socket() -> socket.socket:
+    sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    sock.settimeout(1.0)
+    return sock
+
+
+async def test_every_node_leads_datagrams_to_all_tasks(swarm: Swarm) -> None:
+    await swarm.create(echoes("datagrams", 3))
+    await swarm.running("datagrams", 3)
+
+    async def all_answer() -> bool:
+        for node in swarm.nodes:
+            answers = set()
+            for _ in range(3):
+                with udp_socket() as sock:
+                    answers.add(await asyncio.to_thread(ask_by_udp, sock, node.address, "who"))
+            if answers != {f"{slot}/v1 who" for slot in (1, 2, 3)}:
+                return False
+        return True
+
+    await swarm.until(all_answer, what="each node leads to each task")
+    assert not accepts(swarm.nodes[0].address, PORT), "that is another port"
+
+
+async def test_an_update_by_udp_loses_no_question(swarm: Swarm) -> None:
+    """One client keeps its port, others take a new one each time: all are answered, before, during and after."""
+    stop = threading.Event()
+
+    def ask() -> tuple[int, list[str]]:
+        asked, lost = 0, []
+        with udp_socket() as kept:
+            while not stop.is_set():
+                for node in swarm.nodes:
+                    with udp_socket() as fresh:
+                        for kind, sock in (("kept", kept), ("fresh", fresh)):
+                            asked += 1
+                            try:
+                                assert ask_by_udp(sock, node.address, f"{asked}").endswith(f" {asked}")
+                            except TimeoutError:
+                                lost.append(f"{kind} {asked} at {node.name}")
+                time.sleep(0.002)
+        return asked, lost
+
+    async with asyncio.TaskGroup() as tasks:
+        asking = tasks.create_task(asyncio.to_thread(ask))
+        try:
+            service = (await swarm.client.services.get("datagrams")).service
+            await swarm.client.services.update(service, with_env(service.spec, "VERSION=v2"))
+            await swarm.updated("datagrams")
+            for replicas in (5, 2, 3):
+                await swarm.client.services.scale("datagrams", replicas)
+                await swarm.running("datagrams", replicas)
+        finally:
+            stop.set()
+    asked, lost = asking.result()
+    assert not lost, lost
+    assert asked > 100
+    await swarm.remove("datagrams")
+
+
+async def test_a_udp_port_in_mode_host_is_the_tasks_own(swarm: Swarm) -> None:
+    await swarm.create(echoes("own", SIZE, mode=PublishMode.HOST))
+    await swarm.running("own", SIZE)
+
+    async def each_answers() -> bool:
+        slots = set()
+        for node in swarm.nodes:
+            with udp_socket() as sock, contextlib.suppress(TimeoutError):
+                slots.add(await asyncio.to_thread(ask_by_udp, sock, node.address, "who"))
+        return slots == {"1/v1 who", "2/v1 who"}
+
+    # Without a health check a task is ready when it is started, which may be before it listens.
+    await swarm.until(each_answers, what="each node's own task answers")
+    await swarm.remove("own")
 
 
 async def ask_slowly(address: str) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:

@@ -107,7 +107,7 @@ class Rig:
 
     async def open(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         """Connect a client; it is closed with the rig if the test does not."""
-        reader, writer = await asyncio.open_connection(*self.key, limit=1 << 24)
+        reader, writer = await asyncio.open_connection(*self.key[:2], limit=1 << 24)
         self._clients.append(writer)
         return reader, writer
 

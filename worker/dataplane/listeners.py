@@ -1,4 +1,4 @@
-"""Which TCP ports the balancer must listen on, and bringing what is held to that.
+"""Which ports the balancer must listen on, and bringing what is held to that.
 
 `wanted_listeners` and `plan` decide; `Listeners` does it, one plan after the other, and tries ports again that
 cannot be bound.
@@ -15,9 +15,9 @@ import structlog
 
 from swarmpy.clock import Clock
 from swarmpy.errors import Code, SwarmError
-from swarmpy.model.endpoints import PublishMode, ServiceEndpoint, ServicePort, Transport
+from swarmpy.model.endpoints import PublishMode, ServiceEndpoint, ServicePort
 from worker.dataplane.dns.zone import render_vip
-from worker.dataplane.proxy.api import ListenKey
+from worker.dataplane.proxy.api import TRANSPORT_NAMES, ListenKey
 from worker.dataplane.sockets import Port, SocketProvider
 
 FIRST_RETRY_S: Final = 0.5
@@ -48,20 +48,19 @@ Wants = Mapping[ListenKey, Want]
 def wanted_listeners(
     services: Iterable[ServiceEndpoint], *, data_address: str, vip_prefix: str
 ) -> dict[ListenKey, Want]:
-    """Return the listener for each TCP port: published ones on their address, each target port on the VIP.
+    """Return the listener for each port: published ones on their address, each target port on the VIP.
 
     The allocator gives no port to two services; should it come to that, the lower service id has it.
     """
     wanted: dict[ListenKey, Want] = {}
     for service in sorted(services, key=lambda s: s.service_id):
         for port in service.ports:
-            if port.transport is not Transport.TCP:
-                continue
+            transport = TRANSPORT_NAMES[port.transport]
             want = Want(service.service_id, port)
             if port.published and port.mode is PublishMode.INGRESS:
-                wanted.setdefault(ListenKey(port.address or data_address, port.published), want)
+                wanted.setdefault(ListenKey(port.address or data_address, port.published, transport), want)
             if vip_prefix and service.vip_index and not service.dnsrr:
-                wanted.setdefault(ListenKey(render_vip(vip_prefix, service.vip_index), port.target), want)
+                wanted.setdefault(ListenKey(render_vip(vip_prefix, service.vip_index), port.target, transport), want)
     return wanted
 
 
@@ -197,4 +196,4 @@ class Listeners:
 
 
 def _port(key: ListenKey) -> Port:
-    return Port("tcp", key.address, key.port)
+    return Port(key.transport, key.address, key.port)

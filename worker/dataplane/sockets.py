@@ -6,17 +6,17 @@ import contextlib
 import errno
 import ipaddress
 import socket
-from typing import Any, Final, Literal, NamedTuple, Protocol
+from typing import Any, Final, NamedTuple, Protocol
 
 import structlog
 
 from swarmpy.clock import Clock
 from swarmpy.errors import Code, SwarmError
+from worker.dataplane.proxy.api import TransportName
 
 BACKLOG: Final = 4096
 WATCH_S: Final = 2.0
 log = structlog.get_logger()
-TransportName = Literal["tcp", "udp"]
 
 _REASONS: Final = {
     errno.EADDRINUSE: (Code.ALREADY_EXISTS, "another process holds it; stop that one or choose another port"),

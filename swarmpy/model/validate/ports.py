@@ -64,8 +64,6 @@ def _port(path: str, port: PortSpec) -> Iterator[Problem]:
         )
     if port.transport is not Transport.TCP and port.app_protocol is AppProtocol.HTTP:
         yield Problem(f"{path}.app_protocol", "http needs tcp: use protocol http alone")
-    if port.transport is not Transport.TCP and port.mode is PublishMode.INGRESS:
-        yield unsupported(f"{path}.transport", f"the protocol {word(port.transport)} in mode ingress is")
     if port.proxy_protocol:
         yield unsupported(f"{path}.proxy_protocol", "the PROXY protocol is")
     yield from _address(path, port)

@@ -4,17 +4,26 @@ from __future__ import annotations
 
 import resource
 from dataclasses import dataclass, field
-from typing import Final, NamedTuple
+from typing import Final, Literal, NamedTuple
+
+from swarmpy.model.endpoints import Transport
+
+TransportName = Literal["tcp", "udp"]
+TRANSPORT_NAMES: Final[dict[Transport, TransportName]] = {Transport.TCP: "tcp", Transport.UDP: "udp"}
 
 SPARE_DESCRIPTORS: Final = 64
 """Descriptors left for listeners, logs, sockets of the control side, and the event loop."""
 
 
+_MOST_FLOWS: Final = 16384
+
+
 class ListenKey(NamedTuple):
-    """Where a listener is bound: an address of this node and a TCP port."""
+    """Where a listener is bound: an address of this node and a port."""
 
     address: str
     port: int
+    transport: TransportName = "tcp"
 
 
 def descriptor_budget() -> int:
@@ -43,6 +52,10 @@ class Limits:
         idle_timeout_s: connections without a byte for this long are cut; None cuts none.
         farewell_s: how long `Balancer.drain` waits for HTTP clients to ask once more and be told to go.
         drain_s: how long `Balancer.close` lets connections end by themselves.
+        max_flows: UDP clients of the whole process; one service has no more than it leaves free.
+        flow_idle_s: a UDP client is forgotten once it has been silent for this long, or up to a minute longer.
+        reclaim_flow_s: a service at its bound gets a new UDP client in place of one that was silent for this long.
+        answer_s: how long a withdrawn backend may answer what it was asked by UDP.
     """
 
     max_connections: int = field(default_factory=descriptor_budget)
@@ -58,6 +71,10 @@ class Limits:
     idle_timeout_s: float | None = None
     farewell_s: float = 2.0
     drain_s: float = 5.0
+    max_flows: int = field(default_factory=lambda: min(_MOST_FLOWS, descriptor_budget() // 4))
+    flow_idle_s: float = 60.0
+    reclaim_flow_s: float = 1.0
+    answer_s: float = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +92,7 @@ class CounterRow:
         reclaimed: idle clients cut to make room for new ones, as the service held all that it may.
         held: clients that had to wait for a backend.
         requests: HTTP requests answered in full, 0 for TCP.
+        transport: of the port; a UDP client counts as a connection as long as it is known.
         bytes_in: from clients to backends.
         bytes_out: from backends to clients.
     """
@@ -91,3 +109,4 @@ class CounterRow:
     requests: int = 0
     bytes_in: int = 0
     bytes_out: int = 0
+    transport: TransportName = "tcp"

@@ -11,15 +11,17 @@ from typing import Final
 
 from swarmpy.clock import Clock
 from swarmpy.errors import Code, SwarmError
-from swarmpy.model.endpoints import Backend, ServiceEndpoint, ServicePort
+from swarmpy.model.endpoints import Backend, ServiceEndpoint, ServicePort, Transport
 from worker.dataplane.proxy.api import CounterRow, Limits, ListenKey
 from worker.dataplane.proxy.connection import Connection, Shared
 from worker.dataplane.proxy.deadlines import Deadlines
 from worker.dataplane.proxy.listener import Listener
 from worker.dataplane.proxy.pool import BusySet, Pool, Service
 from worker.dataplane.proxy.reactor import Reactor
+from worker.dataplane.proxy.udp import Relay, relay
 
 _SWEEP_S: Final = 0.1
+_LOOKS_AT_FLOWS: Final = 8
 
 
 class Balancer:
@@ -50,11 +52,13 @@ class Balancer:
             held=Deadlines(limits.hold_s),
             lingering=Deadlines(limits.linger_s),
             connections=set(),
+            parting=Deadlines(limits.answer_s),
         )
         self._on_busy_changed = on_busy_changed
         self._busy = BusySet(self._announce_busy)
         self._busy_announced = False
-        self._listeners: dict[ListenKey, Listener] = {}
+        self._shared.flowless.set()
+        self._listeners: dict[ListenKey, Listener | Relay] = {}
         self._services: dict[str, Service] = {}
         self._service_of: dict[str, str] = {}
         self._ending: set[Service] = set()
@@ -121,20 +125,20 @@ class Balancer:
     def _forget_if_unused(self, service: Service) -> None:
         """Drop what has neither listener nor connection; ask again later while connections go on."""
         used = {id(listener.pool) for listener in self._listeners.values()}
-        for target, pool in list(service.pools.items()):
+        for at, pool in list(service.pools.items()):
             if id(pool) in used:
                 continue
             if pool.active:
                 self._ending.add(service)
             else:
-                del service.pools[target]
+                del service.pools[at]
         if not service.pools and not service.backends:
             self._services.pop(service.service_id, None)
 
     # -- listeners
 
     async def listen(self, key: ListenKey, sock: socket.socket, service_id: str, port: ServicePort) -> None:
-        """Serve `port` of a service on a bound and listening socket, which is the balancer's from now on.
+        """Serve `port` of a service on a bound (TCP: listening) socket, which is the balancer's from now on.
 
         Raises:
             SwarmError: ALREADY_EXISTS, `key` is being listened on; the socket stays the caller's.
@@ -145,11 +149,13 @@ class Balancer:
                 f"{key.address}:{key.port} is already listened on; close the old listener with unlisten first",
             )
         service = self._service(service_id)
-        pool = service.pools.get(port.target)
+        at = (port.target, port.transport)
+        pool = service.pools.get(at)
         if pool is None:
-            pool = service.pools[port.target] = Pool(service, port.target, self._busy)
+            pool = service.pools[at] = Pool(service, port.target, self._busy, port.transport)
             pool.set_backends(service.backends)
-        self._listeners[key] = Listener(self._shared, key, sock, pool, port)
+        kind = relay if port.transport is Transport.UDP else Listener
+        self._listeners[key] = kind(self._shared, key, sock, pool, port)
 
     async def unlisten(self, key: ListenKey) -> None:
         """Stop accepting at `key` and close its socket; connections go on. Unknown keys are ignored."""
@@ -181,9 +187,13 @@ class Balancer:
         shared.draining = shared.closing = True
         for connection in list(shared.connections):
             connection.on_closing()
-        await self._await_end(set(shared.connections), shared.limits.drain_s)
+        async with asyncio.TaskGroup() as ends:
+            ends.create_task(self._await_end(set(shared.connections), shared.limits.drain_s))
+            ends.create_task(self._await_answers())
         for connection in list(shared.connections):
             connection.abort()
+        for flow in list(shared.flows):
+            flow.close()
         self._sweeper.cancel()
         shared.reactor.shut_down()
 
@@ -195,6 +205,12 @@ class Balancer:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(most_s):
                     await shared.left.wait()
+
+    async def _await_answers(self) -> None:
+        """Let UDP clients have the answers to what they have asked."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(self._shared.limits.answer_s):
+                await self._shared.flowless.wait()
 
     # -- time
 
@@ -216,6 +232,9 @@ class Balancer:
             connection.on_hold_expired()
         for connection in shared.lingering.expired(now_s):
             connection.close()
+        for flow in shared.parting.expired(now_s):
+            flow.close()
+        self._forget_silent_flows(now_s)
         if now_s >= self._retry_at_s:
             self._retry_at_s = now_s + shared.limits.rest_s
             for pool in dict.fromkeys(connection.pool for connection in shared.held):
@@ -226,6 +245,14 @@ class Balancer:
         if shared.limits.idle_timeout_s is not None and now_s >= self._idle_at_s:
             self._cut_idle(now_s, shared.limits.idle_timeout_s)
         self._sweeper = shared.loop.call_later(_SWEEP_S, self._sweep)
+
+    def _forget_silent_flows(self, now_s: float) -> None:
+        """Look at some of each service's UDP clients, and close those that have been silent for long."""
+        for service in self._services.values():
+            for _ in range(_LOOKS_AT_FLOWS if len(service.flows) else 0):
+                silent = service.flows.idle(now_s, self._shared.limits.flow_idle_s)
+                if silent is not None:
+                    silent.close()
 
     def _cut_idle(self, now_s: float, timeout_s: float) -> None:
         """Cut the connections whose byte counts have not moved since the last look, one time-out ago."""

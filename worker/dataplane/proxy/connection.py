@@ -12,7 +12,7 @@ from swarmpy.clock import Clock
 from worker.dataplane.proxy.api import Limits
 from worker.dataplane.proxy.deadlines import Deadlines
 from worker.dataplane.proxy.end import End
-from worker.dataplane.proxy.pool import Member, Pool
+from worker.dataplane.proxy.pool import Member, Passing, Pool
 from worker.dataplane.proxy.reactor import BROKEN, WRITABLE, Reactor
 
 OUT_OF_DESCRIPTORS: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
@@ -32,6 +32,9 @@ class Shared:
         closing: it accepts no more, and what is idle is closed.
         leaving: while draining, the connections whose end is waited for.
         left: set when the last of them has ended.
+        flows: who sends datagrams, of all UDP ports.
+        parting: those of them whose backend is withdrawn, and may answer for a moment.
+        flowless: set while there are no flows.
     """
 
     loop: asyncio.AbstractEventLoop
@@ -46,6 +49,9 @@ class Shared:
     closing: bool = False
     leaving: set[Connection] = field(default_factory=set)
     left: asyncio.Event = field(default_factory=asyncio.Event)
+    flows: set[Passing] = field(default_factory=set)
+    parting: Deadlines[Passing] = field(default_factory=lambda: Deadlines(Limits().answer_s))
+    flowless: asyncio.Event = field(default_factory=asyncio.Event)
 
 
 class Dial:

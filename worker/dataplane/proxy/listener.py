@@ -59,7 +59,12 @@ class Listener:
     def update(self, service: ServiceEndpoint) -> None:
         """Take over what changed about this port; connections already accepted stay as they are."""
         for port in service.ports:
-            if port.target == self.port.target and port.published == self.port.published:
+            same = (port.target, port.published, port.transport) == (
+                self.port.target,
+                self.port.published,
+                self.port.transport,
+            )
+            if same:
                 self.port = port
 
     def crash(self) -> None:

@@ -6,16 +6,33 @@ import contextlib
 import errno
 import ipaddress
 import socket
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Hashable, Sequence
 from typing import Protocol
 
 from swarmpy.model.endpoints import Backend, Transport
-from worker.dataplane.proxy.api import CounterRow
+from worker.dataplane.proxy.api import TRANSPORT_NAMES, CounterRow
 from worker.dataplane.proxy.rotation import Rotation
 from worker.dataplane.proxy.share import Holder, Holders
 
 
-class Client(Holder, Protocol):
+class Attached(Holder, Protocol):
+    """What leads to a backend, as its pool sees it."""
+
+    def on_withdrawn(self) -> None:
+        """The backend this is attached to takes no new work."""
+
+    def traffic(self) -> tuple[int, int]:
+        """Return the bytes (in, out) since it was attached to its present backend."""
+
+
+class Passing(Attached, Hashable, Protocol):
+    """A client of which nobody knows when it has come to its end."""
+
+    def close(self) -> None:
+        """Forget it."""
+
+
+class Client(Attached, Protocol):
     """A client connection as its pool sees it."""
 
     def dial(self) -> None:
@@ -27,14 +44,8 @@ class Client(Holder, Protocol):
     def on_hold_expired(self) -> None:
         """No backend came in time."""
 
-    def on_withdrawn(self) -> None:
-        """The backend this connection is attached to takes no new work."""
-
     def on_reclaimed(self) -> None:
         """This connection has been idle, and another client of the service needs its place."""
-
-    def traffic(self) -> tuple[int, int]:
-        """Return the bytes (in, out) since the client was attached to its present backend."""
 
 
 def set_keepalive(sock: socket.socket) -> None:
@@ -73,7 +84,7 @@ class Member:
         self.address = address
         self.family = socket.AF_INET6 if ":" in address[0] else socket.AF_INET
         self.loopback = ipaddress.ip_address(address[0]).is_loopback
-        self.attached: set[Client] = set()
+        self.attached: set[Attached] = set()
         self.withdrawn = False
         self.connections = 0
         self.failed = 0
@@ -97,6 +108,16 @@ class Member:
             return sock, 0
         sock.close()
         return None, code
+
+    def open_datagram_socket(self) -> socket.socket:
+        """Return a socket between a client and the backend alone; OSError if there is none."""
+        sock = socket.socket(self.family, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
+        try:
+            sock.connect(self.address)
+        except OSError:
+            sock.close()
+            raise
+        return sock
 
 
 class BusySet:
@@ -131,15 +152,16 @@ class BusySet:
 
 
 class Service:
-    """What a service's target ports share: the list of backends and the client connections."""
+    """What a service's target ports share: the list of backends, the client connections, and who sends datagrams."""
 
-    __slots__ = ("backends", "clients", "pools", "service_id")
+    __slots__ = ("backends", "clients", "flows", "pools", "service_id")
 
     def __init__(self, service_id: str) -> None:
         self.service_id = service_id
         self.backends: tuple[Backend, ...] = ()
-        self.pools: dict[int, Pool] = {}
+        self.pools: dict[tuple[int, Transport], Pool] = {}
         self.clients: Holders[Client] = Holders()
+        self.flows: Holders[Passing] = Holders()
 
 
 class Pool:
@@ -167,13 +189,15 @@ class Pool:
         "requests",
         "rotation",
         "service",
+        "transport",
         "waiting",
     )
 
-    def __init__(self, service: Service, port: int, busy: BusySet) -> None:
+    def __init__(self, service: Service, port: int, busy: BusySet, transport: Transport = Transport.TCP) -> None:
         self.service = service
         self.busy = busy
         self.port = port
+        self.transport = transport
         self.rotation: Rotation[Member] = Rotation()
         self.members: dict[str, Member] = {}
         self.leaving: set[Member] = set()
@@ -193,7 +217,7 @@ class Pool:
         known = {member.address: member for member in (*self.leaving, *self.members.values())}
         wanted: dict[str, Member] = {}
         for backend in backends:
-            address = backend_address(backend, self.port)
+            address = backend_address(backend, self.port, self.transport)
             if address is None:
                 continue
             member = known.get(address)
@@ -229,12 +253,12 @@ class Pool:
         for client in list(self.waiting):
             client.on_hold_expired()
 
-    def attach(self, member: Member, client: Client) -> None:
+    def attach(self, member: Member, client: Attached) -> None:
         """Count `client` as connected, or connecting, to `member`."""
         member.attached.add(client)
         member.connections += 1
 
-    def release(self, member: Member, client: Client, *, bytes_in: int, bytes_out: int) -> None:
+    def release(self, member: Member, client: Attached, *, bytes_in: int, bytes_out: int) -> None:
         """End what `attach` began, with the bytes that went through since then."""
         member.attached.remove(client)
         member.bytes_in += bytes_in
@@ -270,6 +294,7 @@ class Pool:
                 requests=self.requests,
                 bytes_in=bytes_in,
                 bytes_out=bytes_out,
+                transport=TRANSPORT_NAMES[self.transport],
             )
         ]
         for member, traffic in present.items():
@@ -284,21 +309,22 @@ class Pool:
                     requests=member.requests,
                     bytes_in=member.bytes_in + traffic[0],
                     bytes_out=member.bytes_out + traffic[1],
+                    transport=TRANSPORT_NAMES[self.transport],
                 )
             )
         return rows
 
 
-def backend_address(backend: Backend, target: int) -> tuple[str, int] | None:
-    """Return where `backend` listens for TCP port `target`, or None if it does not, or only for its own machine."""
+def backend_address(backend: Backend, target: int, transport: Transport = Transport.TCP) -> tuple[str, int] | None:
+    """Return where `backend` listens for port `target`, or None if it does not, or only for its own machine."""
     for port in backend.ports:
-        if port.target == target and port.transport is Transport.TCP:
+        if port.target == target and port.transport is transport:
             address = port.reached_at(backend.address)
             inside = address != backend.address and ipaddress.ip_address(address).is_loopback
             return None if inside else (address, port.port)
     return None
 
 
-def _traffic(clients: Collection[Client]) -> tuple[int, int]:
+def _traffic(clients: Collection[Attached]) -> tuple[int, int]:
     pairs = [client.traffic() for client in clients]
     return sum(pair[0] for pair in pairs), sum(pair[1] for pair in pairs)

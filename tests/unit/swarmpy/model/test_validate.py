@@ -231,7 +231,6 @@ def test_health_checks(test: tuple[str, ...]) -> None:
         (endpoint(PortSpec(target=70_000)), "target", "give 1 to 65535"),
         (endpoint(PortSpec(target=1, published=-1)), "published", "0 to have one picked"),
         (endpoint(PortSpec(target=1, published=1, publish=False)), "published", "not published"),
-        (endpoint(PortSpec(target=1, transport=Transport.UDP)), "transport", "udp in mode ingress is not supported"),
         (endpoint(PortSpec(target=1, address="10.0.0")), "address", "is not an address to publish on"),
         (endpoint(PortSpec(target=1, address="::1")), "address", "give one such as 10.0.0.5 or 0.0.0.0"),
         (endpoint(PortSpec(target=1, address="224.0.0.1")), "address", "no machine's address"),
@@ -277,7 +276,8 @@ def test_mode_host_needs_no_virtual_address() -> None:
 
 def test_http_needs_tcp() -> None:
     found = endpoint(PortSpec(target=1, transport=Transport.UDP, app_protocol=AppProtocol.HTTP))
-    assert list(found) == ["endpoint.ports[0].app_protocol", "endpoint.ports[0].transport"]
+    assert list(found) == ["endpoint.ports[0].app_protocol"]
+    assert endpoint(PortSpec(target=1), PortSpec(target=1, transport=Transport.UDP)) == {}
 
 
 def test_dnsrr_without_published_ports_is_fine() -> None:

@@ -167,7 +167,6 @@ def test_every_key_lands_in_its_field(tmp_path: Path) -> None:
         ("    deploy: {restart_policy: {condition: always}}\n", "use one of any, on-failure, none"),
         ("    depends_on: {b: {condition: service_healthy}}\n", "condition service_healthy of b is not supported yet"),
         ("    healthcheck: {test: [curl, x]}\n", "a list must begin with one of NONE, CMD, CMD-SHELL, HTTP, TCP"),
-        ("    ports: [8000/udp]\n", "services.a: endpoint.ports[0].transport: the protocol udp in mode ingress is not"),
         (
             "    deploy: {placement: {constraints: [node.colour==red]}}\n",
             "services.a: task.placement.constraints[0]: unknown constraint key 'node.colour'",

@@ -32,7 +32,8 @@ def test_published_ports_are_on_the_node_and_target_ports_on_the_vip() -> None:
 
 def test_what_has_no_listener_gets_none() -> None:
     assert list(wanted(service("host", port("8080:80@host"), vip=1))) == [ListenKey("127.93.0.1", 80)]
-    assert wanted(service("udp", port("53:53/udp"), vip=1)) == {}
+    udp = [ListenKey(ADDRESS, 5353, "udp"), ListenKey("127.93.0.1", 53, "udp")]
+    assert list(wanted(service("udp", port("5353:53/udp"), vip=1))) == udp
     assert list(wanted(service("rr", port("8080:80"), vip=1, dnsrr=True))) == [ListenKey(ADDRESS, 8080)]
     assert list(wanted(service("web", port("8080:80"), vip=1), prefix="")) == [ListenKey(ADDRESS, 8080)]
 

@@ -83,7 +83,7 @@ async def test_one_service_leaves_half_of_what_is_left_to_the_next() -> None:
         sock = socket.create_server(("127.0.0.1", 0))
         other = ListenKey("127.0.0.1", sock.getsockname()[1])
         await r.balancer.listen(other, sock, "other", ServicePort(TARGET))
-        clients = [await asyncio.open_connection(*other) for _ in range(2)]
+        clients = [await asyncio.open_connection(*other[:2]) for _ in range(2)]
         await eventually(lambda: [row.active for row in r.balancer.counters() if not row.task_id] == [4, 2])
         await expect_refusal(r)
         for _, writer in clients:
@@ -99,7 +99,7 @@ async def test_a_service_above_its_share_shrinks_by_its_idle_connections() -> No
         sock = socket.create_server(("127.0.0.1", 0))
         other = ListenKey("127.0.0.1", sock.getsockname()[1])
         await r.balancer.listen(other, sock, "other", ServicePort(TARGET))
-        clients = [await asyncio.open_connection(*other) for _ in range(2)]
+        clients = [await asyncio.open_connection(*other[:2]) for _ in range(2)]
         await eventually(lambda: [row.active for row in r.balancer.counters() if not row.task_id] == [4, 2])
         await r.clock.advance(31.0)
         await ping(*await r.open())

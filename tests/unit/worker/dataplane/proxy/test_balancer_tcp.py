@@ -186,7 +186,7 @@ async def test_a_stalled_reader_stops_the_sender() -> None:
         r.ready([await r.peers.start("t", handler)])
         sock = socket.socket()
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 16)
-        sock.connect(r.key)
+        sock.connect(r.key[:2])
         previous = -1
         while previous != sent["bytes"]:  # until nothing moves any more
             previous = sent["bytes"]
