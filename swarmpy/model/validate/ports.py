@@ -10,10 +10,10 @@ from swarmpy.errors import Problem
 from swarmpy.model.endpoints import AppProtocol, PublishMode, Transport, addresses_meet
 from swarmpy.model.spec import EndpointSpec, PortSpec
 from swarmpy.model.states import EndpointMode, word
-from swarmpy.model.validate.checks import unsupported
 
 MOST_PORTS: Final = 1000
 _HIGHEST: Final = 65_535
+_PROXY_PROTOCOLS: Final = (1, 2)
 
 
 def check_endpoint(endpoint: EndpointSpec) -> Iterator[Problem]:
@@ -64,9 +64,17 @@ def _port(path: str, port: PortSpec) -> Iterator[Problem]:
         )
     if port.transport is not Transport.TCP and port.app_protocol is AppProtocol.HTTP:
         yield Problem(f"{path}.app_protocol", "http needs tcp: use protocol http alone")
-    if port.proxy_protocol:
-        yield unsupported(f"{path}.proxy_protocol", "the PROXY protocol is")
+    yield from _proxy_protocol(f"{path}.proxy_protocol", port)
     yield from _address(path, port)
+
+
+def _proxy_protocol(path: str, port: PortSpec) -> Iterator[Problem]:
+    if port.proxy_protocol not in (0, *_PROXY_PROTOCOLS):
+        yield Problem(path, f"{port.proxy_protocol} is no version of the PROXY protocol: use 1 or 2, or 0 for none")
+    elif port.proxy_protocol and port.transport is not Transport.TCP:
+        yield Problem(path, "the PROXY protocol needs tcp or http: drop it")
+    elif port.proxy_protocol and port.mode is PublishMode.HOST:
+        yield Problem(path, "in mode host tasks see their clients' addresses anyway: drop the PROXY protocol")
 
 
 def _address(path: str, port: PortSpec) -> Iterator[Problem]:

@@ -79,6 +79,7 @@ class Connection:
     Attributes:
         client: the client's end.
         member: the backend this connection is attached to, while connecting and after.
+        preamble: what each backend is sent before the client's first byte.
         upstream: the backend's end, once connected.
         tried: backends that failed since the client's bytes were last delivered to none.
     """
@@ -90,15 +91,17 @@ class Connection:
         "closed",
         "member",
         "pool",
+        "preamble",
         "shared",
         "tried",
         "upstream",
         "was_held",
     )
 
-    def __init__(self, shared: Shared, pool: Pool, sock: socket.socket) -> None:
+    def __init__(self, shared: Shared, pool: Pool, sock: socket.socket, preamble: bytes = b"") -> None:
         self.shared = shared
         self.pool = pool
+        self.preamble = preamble
         self.client = self._make_end(sock)
         self.member: Member | None = None
         self.upstream: End | None = None

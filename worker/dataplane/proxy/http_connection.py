@@ -65,8 +65,8 @@ class HttpConnection(TcpConnection):
 
     __slots__ = ("announced", "exchange", "finishing", "replay", "reused")
 
-    def __init__(self, shared: Shared, pool: Pool, sock: socket.socket) -> None:
-        super().__init__(shared, pool, sock)
+    def __init__(self, shared: Shared, pool: Pool, sock: socket.socket, preamble: bytes = b"") -> None:
+        super().__init__(shared, pool, sock, preamble)
         self.announced = False
         self.exchange = Exchange()
         self.replay = b""
@@ -125,7 +125,7 @@ class HttpConnection(TcpConnection):
     def _start(self, upstream: End) -> None:
         self.reused = False
         upstream.blocked = False
-        if upstream.write(self.replay):
+        if upstream.write(self.preamble + self.replay):
             self.client.unblock()
 
     def _on_response(self, upstream: End, data: memoryview) -> None:

@@ -14,6 +14,7 @@ from worker.dataplane.proxy.connection import OUT_OF_DESCRIPTORS, Shared
 from worker.dataplane.proxy.end import RESET
 from worker.dataplane.proxy.http_connection import HttpConnection
 from worker.dataplane.proxy.pool import Pool, set_keepalive, set_no_pacing
+from worker.dataplane.proxy.preamble import Endpoint, preamble
 from worker.dataplane.proxy.share import share
 from worker.dataplane.proxy.tcp import TcpConnection
 
@@ -46,7 +47,7 @@ class Listener:
         accept = self._sock.accept
         for _ in range(_BATCH):
             try:
-                sock, _peer = accept()
+                sock, peer = accept()
             except BlockingIOError:
                 return
             except OSError as error:
@@ -54,7 +55,7 @@ class Listener:
                     self._pause()
                     return
                 continue  # the client gave up while queued
-            self._admit(sock)
+            self._admit(sock, peer)
 
     def update(self, service: ServiceEndpoint) -> None:
         """Take over what changed about this port; connections already accepted stay as they are."""
@@ -70,7 +71,7 @@ class Listener:
     def crash(self) -> None:
         """The failed connection was cut by its own; accepting goes on."""
 
-    def _admit(self, sock: socket.socket) -> None:
+    def _admit(self, sock: socket.socket, peer: Endpoint) -> None:
         shared, pool = self._shared, self.pool
         if not self._has_room() and not self._make_room():
             pool.refused += 1
@@ -78,7 +79,8 @@ class Listener:
             return
         sock.setblocking(False)
         kind = HttpConnection if self.port.app_protocol is AppProtocol.HTTP else TcpConnection
-        kind(shared, pool, sock).begin()
+        version = self.port.proxy_protocol
+        kind(shared, pool, sock, preamble(version, peer, sock.getsockname()) if version else b"").begin()
 
     def _has_room(self) -> bool:
         shared = self._shared

@@ -16,7 +16,8 @@ class TcpConnection(Connection):
 
     def _start(self, upstream: End) -> None:
         upstream.blocked = False
-        self.client.unblock()
+        if not self.preamble or upstream.write(self.preamble):
+            self.client.unblock()
 
     def on_end_of_stream(self, end: End) -> None:
         peer = end.peer

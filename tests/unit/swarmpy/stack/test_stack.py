@@ -10,7 +10,7 @@ import msgspec
 import pytest
 
 from swarmpy.errors import SwarmError
-from swarmpy.model.endpoints import AppProtocol
+from swarmpy.model.endpoints import AppProtocol, Transport
 from swarmpy.model.service import Service
 from swarmpy.model.spec import (
     ContainerSpec,
@@ -57,7 +57,8 @@ services:
     ports:
       - 8080:8000
       - {target: 9000, published: "9090", protocol: http, mode: ingress, name: api}
-      - {target: 7000, app_protocol: http}
+      - {target: 7000, app_protocol: http, published: 7000, host_ip: 10.0.0.5, x-proxy-protocol: v1}
+      - 127.0.0.1:5000:5000/udp
     expose: ["6000"]
     healthcheck: {test: curl -f localhost, interval: 5s, timeout: 1s, retries: 2, start_period: 3s}
     x-swarmpy:
@@ -142,7 +143,10 @@ def test_every_key_lands_in_its_field(tmp_path: Path) -> None:
             ports=(
                 PortSpec(target=8000, published=8080),
                 PortSpec(target=9000, published=9090, app_protocol=AppProtocol.HTTP, name="api"),
-                PortSpec(target=7000, app_protocol=AppProtocol.HTTP),
+                PortSpec(
+                    target=7000, published=7000, app_protocol=AppProtocol.HTTP, address="10.0.0.5", proxy_protocol=1
+                ),
+                PortSpec(target=5000, published=5000, transport=Transport.UDP, address="127.0.0.1"),
                 PortSpec(target=6000, publish=False),
             ),
         ),
