@@ -16,7 +16,7 @@ from swarmpy.daemon import proc
 MARK: Final = "SWARMPY_CLUSTER_MARK"
 """Environment variable by whose value the processes of a node are known."""
 
-PROCESSES: Final = ("taskhost", "dataplane", "worker", "manager")
+PROCESSES: Final = ("taskhost", "dataplane", "worker", "manager", "containerd")
 # By these the command lines of a node's processes are known, whoever started them.
 MODULES: Final = frozenset({b"swarmpy.daemon", b"worker", b"worker.dataplane", b"manager"})
 SCRIPTS: Final = (b"/swarmpyd", b"/daemon/lean.py", b"/taskhost/__main__.py")

@@ -13,6 +13,7 @@ import json
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from types import TracebackType
 from typing import Final, Self
@@ -45,9 +46,13 @@ class Outcome:
 class Load:
     """Load on the `/` and `/slow` of whoami servers for the length of a `with` block; then see `outcome`."""
 
-    def __init__(self, mode: str, targets: list[str]) -> None:
+    def __init__(self, mode: str, targets: list[str], *, enter: Sequence[str] = ()) -> None:
+        """
+        Args:
+            enter: what starts a program where the load is to come from.
+        """
         self.outcome = Outcome()
-        command = [sys.executable, "-m", "tests.support.load", mode, *targets]
+        command = [*enter, sys.executable, "-m", "tests.support.load", mode, *targets]
         self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
 
     def __enter__(self) -> Self:

@@ -95,7 +95,7 @@ class OverlaySwarm(Swarm):
             return ""
         return answer.partition(b"\r\n\r\n")[2].decode().strip()
 
-    def ask(self, task: Task, name: str, kind: str = "A") -> tuple[int, set[str]]:
+    def ask(self, task: Task, name: str, kind: str = "A", *, timeout_s: float = _COMMAND_S) -> tuple[int, set[str]]:
         """Ask the name server in a task's namespace; return the answer's code and the addresses in it."""
         question = dnslib.DNSRecord.question(name, kind)
 
@@ -103,7 +103,7 @@ class OverlaySwarm(Swarm):
             return socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
 
         with open_in(self.pin(task), make) as sock:
-            sock.settimeout(_COMMAND_S)
+            sock.settimeout(timeout_s)
             sock.sendto(question.pack(), (TASK_NAME_SERVER, 53))
             answer = dnslib.DNSRecord.parse(sock.recv(4096))
         return answer.header.rcode, {str(row.rdata) for row in answer.rr}
