@@ -69,8 +69,9 @@ async def test_an_overlay_over_three_hosts() -> None:
         others_reach_nothing(swarm, front)
         await several_networks_one_of_them_internal(swarm, front)
         await names_without_a_vip(swarm, front)
+        await packets_are_as_large_as_was_asked_for(swarm, front)
         await one_of_a_kind_on_each_node(swarm)
-        for name in ("web", "client", "stranger", "inner", "both", "listed", "local"):
+        for name in ("web", "client", "stranger", "inner", "both", "listed", "sized", "local"):
             await swarm.remove(name)
         await swarm.until(lambda: swarm.as_before(before), what="the hosts are as they were")
 
@@ -161,6 +162,16 @@ async def names_without_a_vip(swarm: OverlaySwarm, front: Front) -> None:
     everyone = {address(task, front.network) for task in tasks}
     for name in ("listed", "also", "tasks.listed"):
         assert swarm.ask(front.clients[0], name) == (dnslib.RCODE.NOERROR, everyone)
+
+
+async def packets_are_as_large_as_was_asked_for(swarm: OverlaySwarm, front: Front) -> None:
+    """By default what the tunnel leaves of the link between the hosts; the way out has all of that."""
+    small = await swarm.network_of("small", options={"mtu": "1300"})
+    await swarm.create(service("sized", front.network, small))
+    (task,) = await swarm.running("sized", 1)
+    links = swarm.run_in(task, "ip", "link").stdout
+    sizes = [line.split("mtu ")[1].split()[0] for line in links.splitlines() if ": eth" in line]
+    assert sizes == ["1450", "1300", "1500"]
 
 
 async def one_of_a_kind_on_each_node(swarm: OverlaySwarm) -> None:
