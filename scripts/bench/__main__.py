@@ -26,6 +26,7 @@ PARTS: Final = frozenset({"__init__", "__main__", "cluster", "dockers", "fleet",
 
 NEEDS: Final[Mapping[str, Mapping[str, str]]] = {
     "dns": {"dnsperf": "dnsperf", "dnsmasq": "dnsmasq-base"},
+    "overlay": {"wrk": "wrk", "nginx": "nginx-light", "curl": "curl"},
     "proxy": {"wrk": "wrk", "nginx": "nginx-light", "haproxy": "haproxy", "taskset": "util-linux"},
 }
 """The programs that a benchmark runs beside ours, and the Debian package of each."""
