@@ -62,7 +62,8 @@ class Switchboard:
         self._me, self._network, self._events, self._answers = me, network, events, answers
         self._spawn, self._files, self._clock, self._rng = spawn, file_thread, clock, rng
         self._links: dict[int, tuple[Peer, Link, Callable[[], object]]] = {}
-        self._heard: dict[int, str] = {}  # where members are said to be, by themselves or by each other
+        self._told: dict[int, str] = {}  # where members were when they last dialled this one
+        self._rumours: dict[int, str] = {}  # where others say that they are: true or long past
         self._inbound: dict[int, Inbound] = {}
 
     def set_peers(self, peers: Mapping[int, Peer]) -> None:
@@ -74,14 +75,16 @@ class Switchboard:
                 cancel()
                 del self._links[member_id]
             if member_id not in peers:
-                self._heard.pop(member_id, None)
+                self._told.pop(member_id, None)
+                self._rumours.pop(member_id, None)
         for member_id, peer in sorted(peers.items()):
             if member_id not in self._links and member_id != self._me.member_id:
                 self._dial(member_id, peer)
 
     def _dial(self, member_id: int, peer: Peer) -> None:
         assert self._network is not None, "without a network there is nobody to dial"
-        addresses = dict.fromkeys((self._heard.get(member_id, peer.addr), peer.addr))
+        known = (self._rumours.get(member_id), self._told.get(member_id), peer.addr)
+        addresses = dict.fromkeys(addr for addr in known if addr)
         link = Link(
             self._me,
             member_id,
@@ -89,27 +92,36 @@ class Switchboard:
             tuple(addresses),
             self._network,
             self._events,
-            self._hear_of,
+            self.hear_of,
             clock=self._clock,
             rng=self._rng,
         )
         self._links[member_id] = (peer, link, self._spawn(link.run()))
 
     def _hear(self, member_id: int, addr: str) -> None:
-        """Learn where a member is, and dial it there unless that is being done: elsewhere, it may not be any more."""
+        """Learn from a member where it is, and dial it there unless that is being done: it is nowhere else any more."""
+        self._told[member_id] = addr
+        self._rumours.pop(member_id, None)
+        if self._links[member_id][1].address == addr:
+            self._links[member_id][1].hurry()
+        else:
+            self._redial(member_id, addr)
+
+    def hear_of(self, member_id: int, addr: str) -> None:
+        """Learn from another member where one is: of use only while neither reaches the other.
+
+        It may be older than what is known, so that is tried in turn with it.
+        """
+        lost = member_id in self._links and member_id not in self._inbound and not self.is_connected(member_id)
+        if lost and addr not in ("", self._links[member_id][1].address, self._rumours.get(member_id)):
+            self._rumours[member_id] = addr
+            self._redial(member_id, addr)
+
+    def _redial(self, member_id: int, addr: str) -> None:
         peer, link, cancel = self._links[member_id]
-        if link.address == addr:
-            link.hurry()
-            return
         _log.info("raft peer moved", member=member_id, address=addr, before=link.address)
-        self._heard[member_id] = addr
         cancel()
         self._dial(member_id, peer)
-
-    def _hear_of(self, member_id: int, addr: str) -> None:
-        """Learn from another member where one is: of use only while it cannot be reached."""
-        if member_id in self._links and addr and not self.is_connected(member_id):
-            self._hear(member_id, addr)
 
     def is_connected(self, member_id: int) -> bool:
         """Return whether the stream to a member is up."""

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from manager.raft.api import Peer
 from manager.raft.handoff import Handoff
 from manager.raft.log.faults import LogFailedError
 from manager.raft.transport import snapshots
@@ -96,6 +97,30 @@ async def test_a_stream_that_outlives_a_later_one_is_answered_again() -> None:
     board.switchboard.closed(dead)
     board.switchboard.take(alive, encode_batch([HEARTBEAT]))
     assert board.sent_back(ANSWER) is alive
+    board.files.shutdown()
+
+
+def addresses(board: Board, member_id: int) -> list[str]:
+    """Return where a member is dialled, one place after the other."""
+    link = board.switchboard._links[member_id][1]
+    return list(link._addresses)
+
+
+async def test_what_another_member_says_is_tried_beside_what_the_member_said_itself() -> None:
+    board = Board()
+    board.switchboard.set_peers({2: Peer("node2", "old:1"), 3: Peer("node3", "three:1")})
+    board.switchboard.hear_of(2, "newer:1")
+    assert addresses(board, 2) == ["newer:1", "old:1"]
+    stream = Inbound(2, "newest:1")
+    board.switchboard.opened(stream)
+    assert addresses(board, 2) == ["newest:1", "old:1"]
+    board.switchboard.hear_of(2, "newer:1")  # by one who has not heard of it, while it is here
+    assert addresses(board, 2) == ["newest:1", "old:1"]
+    board.switchboard.closed(stream)
+    board.switchboard.hear_of(2, "newer:1")
+    assert addresses(board, 2) == ["newer:1", "newest:1", "old:1"]
+    for work in board.work:
+        work.close()
     board.files.shutdown()
 
 
