@@ -54,6 +54,8 @@ class Gate:
         """See `Member.admit`."""
         self._check()
         check_caller(hello, name, self.metadata, self.peers)
+        if hello.addr:  # now, so that whoever says hello while this one is answered is told of it
+            self._heard[hello.member_id] = hello.addr
 
     def places(self) -> Mapping[int, str]:
         """See `Member.places`. What a member says of itself is newer than what is said of it."""
@@ -62,8 +64,6 @@ class Gate:
     def opened(self, inbound: Inbound) -> None:
         """See `Member.opened`."""
         self._check()
-        if inbound.addr:
-            self._heard[inbound.member_id] = inbound.addr
         self._engine.inbox.post(Wiring(lambda streams: streams.opened(inbound)))
 
     def arrived(self, inbound: Inbound, data: bytes) -> None:

@@ -8,10 +8,13 @@ import errno
 import pytest
 
 from manager.raft.gate import Gate
-from manager.raft.types import ConfState, Message, MessageKind, SnapshotMark
+from manager.raft.transport.hello import make_hello
+from manager.raft.types import ConfState, Message, MessageKind, Metadata, SnapshotMark
 from swarmpy.errors import Code, SwarmError
+from swarmpy.model.states import NodeRole
+from swarmpy.security.names import NodeName
 from tests.support.disk import FakeDisk
-from tests.support.raft_cluster import HERE, ClusterMember, cluster, until
+from tests.support.raft_cluster import CLUSTER, HERE, ClusterMember, cluster, until
 
 MARK = SnapshotMark(1000, 5, ConfState((1, 2)))
 MESSAGE = Message(MessageKind.SNAPSHOT, 2, 1, 5, snapshot=MARK)
@@ -66,3 +69,12 @@ async def test_a_disk_that_fails_under_a_received_snapshot_fails_the_log() -> No
             await receive(member.raft.gate, asyncio.Event())
         async with asyncio.timeout(10):
             assert "Input/output error" in (await member.raft.failed()).message
+
+
+async def test_who_says_hello_next_is_told_where_the_last_one_is() -> None:
+    async with cluster(3) as running:
+        gate = running[1].raft.gate
+        moved = make_hello(Metadata(CLUSTER, 2), 1, 1, addr="10.0.0.9:2377")
+        gate.admit(moved, NodeName(CLUSTER, "node2", NodeRole.MANAGER))  # and its answer is being written
+        assert gate.places()[2] == "10.0.0.9:2377"
+        assert gate.places()[3] == running[3].addr
