@@ -42,6 +42,7 @@ from worker.taskhost.client import TaskExit, TaskHostClient
 from worker.taskhost.client import socket_path as task_host_socket
 
 if TYPE_CHECKING:
+    from worker.containers.desk import Desk
     from worker.executor.container.assembly import Containers
     from worker.network.networks import NodeNetworks
 
@@ -89,6 +90,25 @@ class Engine:
             data_addr=place.data_addr,
             connections=self.networks.connections if self.networks is not None else nobody_is_connected,
         )
+        self.desk = self._make_desk()
+
+    def _make_desk(self) -> Desk | None:
+        """Return the containers of this node's users; None where it runs none."""
+        if self.containers is None:
+            return None
+        from worker.containers.assembly import make_desk
+
+        place = self._place
+        return make_desk(
+            self.containers,
+            state_dir=place.state_dir,
+            boot_id=place.boot_id,
+            runner=self.runner,
+            alarms=self.alarms,
+            logs=self.logs,
+            clock=self._clock,
+            rng=self._rng,
+        )
 
     async def run(self) -> None:
         """Run tasks until cancelled; they go on when the worker goes."""
@@ -99,6 +119,8 @@ class Engine:
                 if self.networks is not None:
                     group.create_task(self.names.run())
                     group.create_task(self.networks.run())
+                if self.desk is not None:
+                    group.create_task(self.desk.keeper.run())
         finally:
             if self.containers is not None:
                 await self.containers.close()

@@ -15,8 +15,10 @@ import structlog
 
 from swarmpy.api.v1 import node_pb2_grpc
 from swarmpy.clock import Clock
+from swarmpy.model.node import Capability
 from swarmpy.process import raise_open_files_limit
 from swarmpy.rpc.dial import SERVER
+from swarmpy.rpc.refusing import Refusing
 from swarmpy.rpc.server import Boundary
 from swarmpy.security.identity import Identity
 from worker.engine import Engine
@@ -63,12 +65,25 @@ class Worker:
     ) -> Member:
         return Member(self._place, identity, self._clock, self._rng, self._engine, on_identity, on_renewed, standing)
 
+    def _serve_containers(self, server: grpc.aio.Server) -> None:
+        desk, machine = self._engine.desk, self._engine.machine
+        if desk is None:
+            reason = f"this node runs no containers: {machine.missing.get(Capability.CONTAINER, '')}"
+            server.add_generic_rpc_handlers((Refusing("swarmpy.api.v1.Containers", reason),))
+            return
+        from swarmpy.api.v1 import containers_pb2_grpc
+        from worker.containers.servicer import ContainersServicer
+
+        servicer = ContainersServicer(desk, machine.resources.memory_bytes)
+        containers_pb2_grpc.add_ContainersServicer_to_server(servicer, server)
+
     @asynccontextmanager
     async def _serve_local(self) -> AsyncIterator[None]:
         path = self._place.node_socket
         path.unlink(missing_ok=True)
         server = grpc.aio.server(interceptors=(Boundary(),), options=SERVER)
         node_pb2_grpc.add_LocalNodeServicer_to_server(LocalNodeServicer(self._place, self._membership), server)
+        self._serve_containers(server)
         server.add_insecure_port(f"unix:{path}")
         await server.start()
         try:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 from collections.abc import Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 
 import click
@@ -19,17 +20,24 @@ class Entry:
 
 
 class LazyGroup(click.Group):
-    """A group made from a table of `Entry`."""
+    """A group made from a table of `Entry`; `aliases` are commands that its help does not list."""
 
-    def __init__(self, *args: Any, entries: Mapping[str, Entry], **kwargs: Any) -> None:
+    def __init__(
+        self,
+        *args: Any,
+        entries: Mapping[str, Entry],
+        aliases: Mapping[str, Entry] = MappingProxyType({}),
+        **kwargs: Any,
+    ) -> None:
         super().__init__(*args, **kwargs)
         self._entries = entries
+        self._callable = {**entries, **aliases}
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(self._entries)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        entry = self._entries.get(cmd_name)
+        entry = self._callable.get(cmd_name)
         if entry is None:
             return None
         if not entry.target:
@@ -42,10 +50,10 @@ class LazyGroup(click.Group):
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        if args and not args[0].startswith("-") and args[0] not in self._entries:
+        if args and not args[0].startswith("-") and args[0] not in self._callable:
             import difflib  # for who mistypes only
 
-            close = difflib.get_close_matches(args[0], self._entries, n=1)
+            close = difflib.get_close_matches(args[0], self._callable, n=1)
             hint = f", did you mean {close[0]}?" if close else ""
             ctx.fail(f"{ctx.command_path} has no command {args[0]}{hint}")
         return super().resolve_command(ctx, args)

@@ -33,13 +33,42 @@ NOUNS: Final = {
     "secret": Entry("", "Manage secrets"),
     "config": Entry("swarmpy.cli.config:config", "Manage configs"),
     "network": Entry("swarmpy.cli.network:network", "Manage networks"),
+    "container": Entry("swarmpy.cli.container.group:container", "Manage the containers of this node"),
+    "run": Entry("swarmpy.cli.container.run:run", "Run a command in a new container on this node"),
     "volume": Entry("", "Manage volumes"),
     "info": Entry("swarmpy.cli.info:info", "Show this node and the swarm it is in"),
     "version": Entry("swarmpy.cli.info:version", "Show the version"),
 }
 
 
-@click.group(cls=LazyGroup, entries=NOUNS, context_settings={"help_option_names": ["-h", "--help"]})
+# What Docker's users type without the noun works, too; it is in the help of its noun.
+ALIASES: Final = {
+    name: Entry(f"swarmpy.cli.container.{place}", "")
+    for name, place in {
+        "attach": "talk:attach",
+        "cp": "copy:cp",
+        "create": "run:create",
+        "diff": "look:diff",
+        "exec": "talk:exec_",
+        "kill": "change:kill",
+        "logs": "logs:logs",
+        "pause": "change:pause",
+        "port": "look:port",
+        "ps": "ls:ls",
+        "rename": "change:rename",
+        "restart": "change:restart",
+        "rm": "change:rm",
+        "start": "change:start",
+        "stats": "stats:stats",
+        "stop": "change:stop",
+        "top": "look:top",
+        "unpause": "change:unpause",
+        "wait": "change:wait",
+    }.items()
+}
+
+
+@click.group(cls=LazyGroup, entries=NOUNS, aliases=ALIASES, context_settings={"help_option_names": ["-h", "--help"]})
 @click.option(
     "--state-dir",
     type=click.Path(path_type=Path, file_okay=False),

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 from collections.abc import AsyncGenerator, Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 import grpc
 
@@ -27,6 +28,9 @@ from swarmpy.client.tasks import Tasks
 from swarmpy.clock import Clock, SystemClock
 from swarmpy.rpc.dial import unix_channel
 from swarmpy.rpc.stale import stale_interceptors
+
+if TYPE_CHECKING:
+    from swarmpy.client.containers import Containers
 
 
 class Client:
@@ -55,10 +59,9 @@ class Client:
         self._control_channel = unix_channel(at.control, stale_interceptors() if stale else ())
         self._node_channel = unix_channel(at.node)
         self._control = ControlStub(self._control_channel)
-        self.node = LocalNode(
-            LocalNodeStub(self._node_channel),
-            Caller(lambda: reach.check_node(at), timeout_s, clock),
-        )
+        local = Caller(lambda: reach.check_node(at), timeout_s, clock)
+        self.node = LocalNode(LocalNodeStub(self._node_channel), local)
+        self._local = local
         self._call = Caller(self._check_control, timeout_s, clock)
         self.services = Services(self._control, self._call)
         self.nodes = Nodes(self._control, self._call)
@@ -118,6 +121,14 @@ class Client:
             since, until: wall seconds; 0 is no limit.
         """
         return streams.logs(self._control, self._call, ref, follow=follow, tail=tail, since=since, until=until)
+
+    @cached_property
+    def containers(self) -> Containers:
+        """The containers of this node; loaded when they are asked for first, as most commands are about the cluster."""
+        from swarmpy.api.v1.containers_pb2_grpc import ContainersStub
+        from swarmpy.client.containers import Containers
+
+        return Containers(ContainersStub(self._node_channel), self._local)
 
     async def _check_control(self) -> None:
         """Raise why no manager can be reached; one that we are connected to need not be asked."""

@@ -88,6 +88,11 @@ class ContainerState(Model, frozen=True):
     health: HealthState = HealthState.NONE
     health_output: str = ""
 
+    @property
+    def is_over(self) -> bool:
+        """Whether nothing runs, and nothing will by itself."""
+        return self.status in (ContainerStatus.CREATED, ContainerStatus.EXITED)
+
 
 class Container(Model, frozen=True):
     """A container of a node. `service_id` and `service` are those of a service's task, empty for one of a user.

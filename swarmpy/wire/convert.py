@@ -46,7 +46,12 @@ def from_proto(message: Message, struct_type: type[S]) -> S:
 
 
 def _message_type(struct_type: type[Model]) -> type[Message]:
-    return typing.cast("type[Message]", getattr(types_pb2, struct_type.__name__))
+    found = getattr(types_pb2, struct_type.__name__, None)
+    if found is None:
+        from swarmpy.api.v1 import containers_pb2  # for who talks about one node only
+
+        found = getattr(containers_pb2, struct_type.__name__)
+    return typing.cast("type[Message]", found)
 
 
 @cache

@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-import re
-from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 import click
 
-from swarmpy import units
 from swarmpy.cli.given import usage_error
 from swarmpy.cli.human import ID_WIDTH, timestamp
+from swarmpy.cli.moments import moment
 from swarmpy.cli.session import Session
 from swarmpy.errors import Code, SwarmError
 
 if TYPE_CHECKING:
     from swarmpy.client import Client, LogLine
-
-_NUMBER: Final = re.compile(r"\d+(\.\d+)?")
 
 
 @click.command()
@@ -50,8 +46,8 @@ def logs(
     """Show the output of a service's tasks, or of one task."""
     if tail != "all" and not (tail.isascii() and tail.isdigit()):
         raise usage_error(f'invalid argument "{tail}" for "--tail": use a number or "all"')
-    since_at = _moment("since", since, session.now()) if since else 0.0
-    until_at = _moment("until", until, session.now()) if until else 0.0
+    since_at = moment("since", since, session.now()) if since else 0.0
+    until_at = moment("until", until, session.now()) if until else 0.0
 
     async def work(client: Client) -> None:
         names = await _Names.of(client, ref, resolve=not (raw or no_resolve), ids=not no_task_ids, full=no_trunc)
@@ -108,20 +104,3 @@ class _Names:
 
 def _details(line: LogLine) -> str:
     return f"com.docker.swarm.node.id={line.node_id},com.docker.swarm.task.id={line.task_id}"
-
-
-def _moment(flag: str, text: str, now: float) -> float:
-    """Return wall seconds for a time, seconds since the epoch, or a duration before `now`."""
-    if _NUMBER.fullmatch(text):
-        return float(text)
-    try:
-        return now - units.parse_duration_s(text)
-    except (SwarmError, ValueError):
-        pass
-    try:
-        at = datetime.fromisoformat(text)
-    except ValueError:
-        raise usage_error(
-            f'invalid argument "{text}" for "--{flag}": use a duration (10m) or a time (2026-01-31T13:00:00Z)'
-        ) from None
-    return (at if at.tzinfo else at.replace(tzinfo=UTC)).timestamp()

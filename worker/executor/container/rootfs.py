@@ -22,6 +22,7 @@ from worker.executor.container.copying import copy_into
 from worker.oci.users import Accounts
 
 _CLONE_NEWNS: Final = 0x00020000
+_CLONE_FS: Final = 0x00000200
 _MS_RDONLY: Final = 0x1
 _MS_BIND: Final = 0x1000
 _MS_REC: Final = 0x4000
@@ -59,7 +60,7 @@ class Rootfs:
         Raises:
             SwarmError: INTERNAL, it cannot be mounted.
         """
-        return await asyncio.to_thread(self._inside, mounts, _read_accounts)
+        return await asyncio.to_thread(self._inside, mounts, read_accounts)
 
     async def copy(self, mounts: Sequence[Mount], source: str, target: Path) -> None:
         """Copy what is in directory `source` of the root file system into `target`, with owners, modes and times.
@@ -75,43 +76,78 @@ class Rootfs:
         finally:
             os.close(into)
 
-    def _inside(self, mounts: Sequence[Mount], look: Callable[[], _T]) -> _T:
-        """Call `look` in a thread whose root directory is the root file system.
+    async def within(self, mounts: Sequence[Mount], work: Callable[[], _T]) -> _T:
+        """Return what `work` returns, called in a thread whose root directory is the root file system.
 
-        A thread's own mounts and root end with it, so it must be a fresh one.
+        It must load no module and ask for no account: both would be the image's.
+
+        Raises:
+            SwarmError: INTERNAL, it cannot be mounted, or `work` failed.
         """
+        return await asyncio.to_thread(self._inside, mounts, work, writable=True)
+
+    async def within_process(self, pid: int, work: Callable[[], _T]) -> _T:
+        """Like `within`, in the root directory of a container's process as that sees it, volumes included.
+
+        Raises:
+            SwarmError: FAILED_PRECONDITION, the process has ended.
+        """
+        try:
+            root = os.open(f"/proc/{pid}/root", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        except OSError as error:
+            raise SwarmError(Code.FAILED_PRECONDITION, "the container is not running any more") from error
+        try:
+            return await asyncio.to_thread(_in_thread, lambda: _live_in(root), work)
+        finally:
+            os.close(root)
+
+    def _inside(self, mounts: Sequence[Mount], look: Callable[[], _T], *, writable: bool = False) -> _T:
+        """Call `look` in a thread whose root directory is the root file system."""
         self._place.mkdir(parents=True, exist_ok=True, mode=0o700)
-        done: list[_T] = []
-        failed: list[OSError | SwarmError] = []
+        return _in_thread(lambda: self._move_in(mounts, writable=writable), look)
 
-        def live() -> None:
-            try:
-                self._move_in(mounts)
-                done.append(look())
-            except (OSError, SwarmError) as error:
-                failed.append(error)
-
-        thread = threading.Thread(target=live, name="rootfs")
-        thread.start()
-        thread.join()
-        if not failed:
-            return done[0]
-        if isinstance(failed[0], SwarmError):
-            raise failed[0]
-        raise SwarmError(Code.INTERNAL, f"cannot look into the image's root file system: {failed[0]}") from failed[0]
-
-    def _move_in(self, mounts: Sequence[Mount]) -> None:
+    def _move_in(self, mounts: Sequence[Mount], *, writable: bool) -> None:
         _check(_libc.unshare(_CLONE_NEWNS), "unshare")
         _mount("none", "/", "", _MS_REC | _MS_SLAVE, "")
         place = str(self._place.resolve())
         for mount in mounts:
-            _mount_like_containerd(mount, place)
+            _mount_like_containerd(mount, place, writable=writable)
         os.chroot(place)
         os.chdir("/")
 
 
-def _mount_like_containerd(mount: Mount, place: str) -> None:
-    """Mount read-only what a snapshotter describes in the words of containerd."""
+def _live_in(root: int) -> None:
+    """Make an open directory the root of this thread alone."""
+    _check(_libc.unshare(_CLONE_FS), "unshare")
+    os.fchdir(root)
+    os.chroot(".")
+    os.chdir("/")
+
+
+def _in_thread(move: Callable[[], None], look: Callable[[], _T]) -> _T:
+    """Call both in a thread of their own: what it mounts, and its root, end with it."""
+    done: list[_T] = []
+    failed: list[OSError | SwarmError] = []
+
+    def live() -> None:
+        try:
+            move()
+            done.append(look())
+        except (OSError, SwarmError) as error:
+            failed.append(error)
+
+    thread = threading.Thread(target=live, name="rootfs")
+    thread.start()
+    thread.join()
+    if not failed:
+        return done[0]
+    if isinstance(failed[0], SwarmError):
+        raise failed[0]
+    raise SwarmError(Code.INTERNAL, f"cannot look into the image's root file system: {failed[0]}") from failed[0]
+
+
+def _mount_like_containerd(mount: Mount, place: str, *, writable: bool) -> None:
+    """Mount what a snapshotter describes in the words of containerd."""
     flags = 0
     data = []
     for option in mount.options:
@@ -119,7 +155,7 @@ def _mount_like_containerd(mount: Mount, place: str) -> None:
             flags |= _FLAGS[option]
         else:
             data.append(option)
-    if not flags & _MS_BIND:
+    if not writable and not flags & _MS_BIND:
         flags |= _MS_RDONLY
     text = ",".join(data)
     if len(text) > _MOST_DATA_BYTES:
@@ -152,7 +188,8 @@ def _check(result: int, what: str) -> None:
         raise OSError(number, f"{what}: {os.strerror(number)}")
 
 
-def _read_accounts() -> Accounts:
+def read_accounts() -> Accounts:
+    """Return the accounts of the root file system that this thread lives in."""
     return Accounts(_text("/etc/passwd"), _text("/etc/group"))
 
 

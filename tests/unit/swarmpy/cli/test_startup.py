@@ -35,6 +35,11 @@ print(json.dumps([status, sorted(sys.modules)]))
         "swarm init --help",
         "stack deploy --help",
         "secret ls",
+        "run --help",
+        "container --help",
+        "ps --help",
+        "exec --help",
+        "cp --help",
     ],
 )
 def test_help_loads_nothing_heavy(line: str) -> None:
