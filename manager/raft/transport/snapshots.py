@@ -71,6 +71,7 @@ async def send(
     try:
         await _put(call, pb.SnapshotChunk(start=pb.SnapshotStart(hello=hello, message=to_proto(message))))
         if not (await _answer(call)).needed:
+            await _moving(call.read())  # its end: the other has taken the message
             return False
         async for chunk in chunks:
             for start in range(0, len(chunk) or 1, PIECE_BYTES):

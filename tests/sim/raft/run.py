@@ -225,6 +225,7 @@ class Run:
         note_members = snapshots.note_members
 
         def appended(entries: Sequence[Entry], hard_state: HardState | None) -> None:
+            shadow.begins(entries)
             append(entries, hard_state)
             if entries:
                 checks.stored(self.member_id, entries, node._core.role, node._delivered)

@@ -20,7 +20,8 @@ class ViolationError(AssertionError):
 class Shadow:
     """One member's stored state, through all its runs.
 
-    `terms` has the entries that are held, above the mark or not; `changes` those among them that change the members.
+    `terms` has the entries that are held, above the mark or not; `changes` those among them that change the members;
+    `begun` the entries of the frame whose write has not returned: a crash may leave it or what it replaces.
     """
 
     term: int = 0
@@ -28,10 +29,15 @@ class Shadow:
     mark: SnapshotMark = field(default_factory=SnapshotMark)
     terms: dict[int, int] = field(default_factory=dict)
     changes: set[int] = field(default_factory=set)
+    begun: dict[int, int] = field(default_factory=dict)
 
     @property
     def last_index(self) -> int:
         return max(self.mark.index, max(self.terms, default=0))
+
+    def begins(self, entries: Sequence[Entry]) -> None:
+        """Note a frame that is about to be written."""
+        self.begun = {entry.index: entry.term for entry in entries}
 
     def appended(self, entries: Sequence[Entry], hard_state: HardState | None) -> None:
         """Note a frame: its entries stand in the place of all from the first one on."""
@@ -39,6 +45,7 @@ class Shadow:
             self.term, self.vote = hard_state.term, hard_state.vote
         if entries:
             self._cut(entries[0].index)
+        self.begun = {}
         for entry in entries:
             self.terms[entry.index] = entry.term
             if entry.kind is EntryKind.CONF_CHANGE:
@@ -77,14 +84,16 @@ class Shadow:
         self.terms = {index: term for index, term in found.items() if index > mark.index}
         kinds = {entry.index for entry in entries if entry.kind is EntryKind.CONF_CHANGE}
         self.changes = {index for index in kinds if index > mark.index}
+        self.begun = {}
 
     def _missing(self, found: dict[int, int]) -> str:
-        """Say which entries are gone, unless a newer leader's stand in their place."""
+        """Say which entries are gone, unless those of the frame that was being written stand in their place."""
         for index, term in sorted(self.terms.items()):
-            if found.get(index, 0) > term:
+            if found.get(index) == term:
+                continue
+            if index in found and found[index] == self.begun.get(index):
                 break
-            if found.get(index) != term:
-                return f"entry {index} of term {term}, and starts with {found.get(index, 'nothing')} in its place"
+            return f"entry {index} of term {term}, and starts with {found.get(index, 'nothing')} in its place"
         return ""
 
     def _cut(self, first: int) -> None:
