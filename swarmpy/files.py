@@ -8,8 +8,11 @@ from pathlib import Path
 from swarmpy.errors import Code, SwarmError
 
 
-def write_atomic(path: Path, data: bytes, *, mode: int = 0o600) -> None:
+def write_atomic(path: Path, data: bytes, *, mode: int = 0o600, durable: bool = True) -> None:
     """Put `data` in `path` so that a crash leaves the old content or the new, never a part.
+
+    Args:
+        durable: whether it is to outlive a crash of the machine, too, which takes some milliseconds.
 
     Raises:
         SwarmError: RESOURCE_EXHAUSTED or FAILED_PRECONDITION, the disk is full or refuses; nothing is changed.
@@ -18,10 +21,12 @@ def write_atomic(path: Path, data: bytes, *, mode: int = 0o600) -> None:
     try:
         with os.fdopen(os.open(scratch, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, mode), "wb") as out:
             out.write(data)
-            out.flush()
-            os.fsync(out.fileno())
+            if durable:
+                out.flush()
+                os.fsync(out.fileno())
         scratch.replace(path)
-        sync_directory(path.parent)
+        if durable:
+            sync_directory(path.parent)
     except OSError as error:
         scratch.unlink(missing_ok=True)
         full = error.errno in (28, 122)  # ENOSPC, EDQUOT

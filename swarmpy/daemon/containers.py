@@ -22,6 +22,8 @@ _STEP_S = 0.02
 _PATIENCE_S = 40.0  # above what the process takes: containerd's start, the containers' grace, unmounting
 _PINS = "netns"
 """Name of the directory in `run/` in which tasks' network namespaces are pinned, by mounts."""
+_JOINED = "wiring"
+"""What is there once a task of this boot was joined to the node: then there are links and rules of the node's own."""
 
 
 class ContainerEnd:
@@ -58,7 +60,9 @@ class ContainerEnd:
     def _is_something_left(self) -> bool:
         if self._runtime.socket and not self._runtime.argv:
             return True  # another's containerd: what it runs of ours cannot be seen from here
-        return any(_is_filled(self._run_path(name)) for name in (TASKS, _PINS))
+        return os.path.exists(self._run_path(_JOINED)) or any(
+            _is_filled(self._run_path(name)) for name in (TASKS, _PINS)
+        )
 
     def _step(self) -> None:
         if self._ender.state == STOPPED and not self._is_stopping:

@@ -186,6 +186,15 @@ async def one_of_a_kind_on_each_node(swarm: OverlaySwarm) -> None:
         assert not swarm.get(task, address(other, local), timeout_s=SOON_S)
 
 
+async def test_a_node_ends_with_its_links_and_rules_though_its_tasks_have_gone_before() -> None:
+    async with OverlaySwarm(1) as swarm:  # which looks for what is left
+        before = [counts(node) for node in swarm.nodes]
+        await swarm.create(service("web"))
+        await swarm.running("web", 1)
+        await swarm.remove("web")
+        await swarm.until(lambda: swarm.as_before(before), what="the task's own are gone")
+
+
 async def test_processes_on_a_network_with_a_published_port() -> None:
     async with OverlaySwarm(3) as swarm:
         before = [counts(node) for node in swarm.nodes]

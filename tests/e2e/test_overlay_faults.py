@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
+import select
+import signal
+import socket
 import time
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
@@ -22,6 +26,7 @@ from tests.support.container_node import lacking
 from tests.support.load import Load
 from tests.support.overlay_swarm import SERVE, OverlaySwarm, address, counts, service
 from tests.support.swarm import TARGET, whoami, with_env
+from worker.network.link.namespace import open_in
 
 pytestmark = [
     pytest.mark.e2e,
@@ -33,6 +38,7 @@ pytestmark = [
 REPLICAS: Final = 4
 LEAST_REQUESTS: Final = 30
 SOON_S: Final = 0.5
+UDP_PORT: Final = 9999
 GONE_WITHIN_S: Final = 20.0
 
 
@@ -127,6 +133,49 @@ async def spread(lab: Lab) -> None:
     rows = await lab.swarm.client.nodes.list()
     lab.clients.update({lab.swarm.node_of(t, rows).name: t for t in await lab.swarm.running("client", 3)})
     assert len(lab.clients) == len(lab.swarm.nodes)
+
+
+async def test_datagrams_of_a_flow_go_on_to_another_task(lab: Lab) -> None:
+    """A flow stays with the task that it began with, until that is withdrawn: by then it never pauses."""
+    tasks = await lab.swarm.running("web", REPLICAS)
+    servers = {task.id: opened(lab, task, (address(task, lab.network), UDP_PORT)) for task in tasks}
+    with contextlib.ExitStack() as stack:
+        for sock in servers.values():
+            stack.enter_context(sock)
+        client = stack.enter_context(opened(lab, lab.client(1)))
+
+        async def reached() -> set[str]:
+            client.sendto(b"x", (lab.vip, UDP_PORT))
+            return {task_id for task_id, sock in servers.items() if has_heard(sock)}
+
+        (first,) = await lab.swarm.until(reached, what="a datagram arrives")
+        for _ in range(5):
+            assert await lab.swarm.until(reached, what="further ones arrive") == {first}
+        servers.pop(first).close()
+        os.kill(next(task.status.pid for task in tasks if task.id == first), signal.SIGKILL)
+        assert await lab.swarm.until(reached, what="they arrive elsewhere")
+    await lab.swarm.running("web", REPLICAS)
+
+
+def opened(lab: Lab, task: Task, bound: tuple[str, int] | None = None) -> socket.socket:
+    """Return a socket for datagrams in a task's namespace, at an address if one is given."""
+
+    def make() -> socket.socket:
+        sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        if bound is not None:
+            sock.bind(bound)
+        return sock
+
+    return open_in(lab.swarm.pin(task), make)
+
+
+def has_heard(sock: socket.socket) -> bool:
+    """Whether anything has arrived, which is then taken."""
+    heard = False
+    while select.select([sock], [], [], 0.0 if heard else 0.02)[0]:
+        sock.recv(100)
+        heard = True
+    return heard
 
 
 @pytest.mark.parametrize("process", ["worker", "dataplane", "containerd", "swarmpyd"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import time
 from collections.abc import Callable
 from ipaddress import IPv4Address
@@ -37,6 +38,8 @@ def end_networks(state_dir: Path, key: str) -> list[str]:
             end(place)
         except SwarmError as error:
             problems.append(error.message)
+    if not problems:
+        shutil.rmtree(place.wiring, ignore_errors=True)
     return problems
 
 

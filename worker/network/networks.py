@@ -64,7 +64,7 @@ class NodeNetworks:
         self._clock, self._rng = clock, rng
         self._names = names
         self._resolv_conf = resolv_conf
-        self._records = WiringRecords(place.state_dir / "run" / "wiring")
+        self._records = WiringRecords(place.wiring)
         self._leaving: set[str] = set()
         self._thread = MachineThread(self._open, clock)
         self.following = Following(str(place.data_address), self._records, clock)

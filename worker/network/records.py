@@ -50,7 +50,8 @@ class WiringRecords:
         """
         if self._rows.get(wiring.task_id) != wiring:
             self._directory.mkdir(parents=True, exist_ok=True, mode=0o700)
-            write_atomic(self._path(wiring.task_id), _ENCODER.encode(wiring))
+            # No link outlives the machine, so its record need not either.
+            write_atomic(self._path(wiring.task_id), _ENCODER.encode(wiring), durable=False)
             self._rows[wiring.task_id] = wiring
 
     def forget(self, task_id: str) -> None:

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 
 import pytest
@@ -101,3 +101,55 @@ async def test_ports_that_cannot_be_bound_are_known_until_they_can(desk: Desk) -
     desk.planes[0].told.put_nowait(PortCleared(transport="tcp", address="127.0.0.1", port=80))
     await settle()
     assert desk.link.problems == {}
+
+
+class FakeTables:
+    """The kernel's tables, as far as a test says."""
+
+    def __init__(self) -> None:
+        self.applied = 0
+        self.taken: list[int] = []
+        self.on_applied: Callable[[], None] = lambda: None
+
+    def reset(self, on_applied: Callable[[], None]) -> None:
+        self.applied = 0
+        self.on_applied = on_applied
+
+    def take(self, update: EndpointsUpdate) -> None:
+        self.taken.append(update.revision)
+
+    def follow(self, revision: int) -> None:
+        self.applied = revision
+        self.on_applied()
+
+
+async def test_an_update_is_in_force_when_the_kernel_s_tables_follow_it_too() -> None:
+    tables, plane = FakeTables(), FakeDataPlane()
+
+    async def connect() -> DataPlane:
+        return plane
+
+    link = EndpointsLink(connect, FakeClock(), random.Random(1), tables)
+    told: list[int] = []
+    link.on_applied = lambda revision, busy: told.append(revision)
+    async with asyncio.TaskGroup() as group:
+        running = group.create_task(link.run())
+        await settle()
+        link.forward(update(1))
+        await settle()
+        assert (tables.taken, link.applied) == ([1], (0, ()))
+        tables.follow(1)
+        assert link.applied == (1, ())
+        tables.follow(2)  # of which the data plane does not know yet
+        assert told[-1] == 1
+        running.cancel()
+
+
+async def test_the_kernel_s_tables_follow_while_the_data_plane_is_away() -> None:
+    tables = FakeTables()
+
+    async def connect() -> DataPlane:
+        raise SwarmError(Code.UNAVAILABLE, "no data plane")
+
+    EndpointsLink(connect, FakeClock(), random.Random(1), tables).forward(update(3))
+    assert tables.taken == [3]

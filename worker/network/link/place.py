@@ -39,6 +39,11 @@ class Place:
         return self.pins / names.FABRIC
 
     @property
+    def wiring(self) -> Path:
+        """Where it is kept how tasks are joined; there is none before the first was, in this boot of the machine."""
+        return self.state_dir / "run" / "wiring"
+
+    @property
     def gateway_record(self) -> Path:
         return self.state_dir / "network" / "gateway.json"
 
