@@ -8,7 +8,10 @@
     [storage.options]                            # the driver's own, as in containerd's documentation
     pool_name = "containers"
 
-Options on the command line win. `[registry]` and `[network]` are read by who needs them.
+    [network]
+    publish-driver = "nftables"                  # or balancer
+
+Options on the command line win. `[registry]` is read by who needs it.
 """
 
 from __future__ import annotations
@@ -19,6 +22,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
+from swarmpy.daemon import publishing
 from swarmpy.daemon.containerd import DRIVERS
 from swarmpy.errors import SwarmError, invalid
 
@@ -34,7 +38,7 @@ class NodeFile:
     storage_driver: str = ""
     storage_options: Mapping[str, str | int | bool] = field(default_factory=dict)
     registry: Mapping[str, object] = field(default_factory=dict)
-    network: Mapping[str, object] = field(default_factory=dict)
+    publish_driver: str = ""
 
 
 def read_node_file(state_dir: Path) -> NodeFile:
@@ -75,6 +79,11 @@ def parse_node_file(text: str) -> NodeFile:
     driver = _text("storage", storage, "driver")
     if driver and driver not in DRIVERS:
         raise invalid(f"[storage] driver = {driver!r} is not one of {', '.join(DRIVERS)}")
+    network = found.get("network", {})
+    _refuse_unknown("network", network, ("publish-driver",))
+    publish_driver = _text("network", network, "publish-driver")
+    if publish_driver and publish_driver not in publishing.DRIVERS:
+        raise invalid(f"[network] publish-driver = {publish_driver!r} is not one of {', '.join(publishing.DRIVERS)}")
     options = storage.get("options", {})
     if not isinstance(options, dict) or not all(isinstance(value, str | int | bool) for value in options.values()):
         raise invalid("[storage.options] has to hold texts, whole numbers and true or false only")
@@ -85,7 +94,7 @@ def parse_node_file(text: str) -> NodeFile:
         storage_driver=driver,
         storage_options=options,
         registry=found.get("registry", {}),
-        network=found.get("network", {}),
+        publish_driver=publish_driver,
     )
 
 

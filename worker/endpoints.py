@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import Final, Protocol
 
 import msgspec
@@ -43,9 +43,13 @@ class DataPlane(Protocol):
 
 
 class KernelTables(Protocol):
-    """What is needed of the node's networks (`worker.network.following.Following`)."""
+    """What is needed of the node's networks (`worker.network.following.Following`) and of its ports (`publishing`).
+
+    `busy` are withdrawn tasks to which the kernel leads connections still.
+    """
 
     applied: int
+    busy: frozenset[str]
 
     def reset(self, on_applied: Callable[[], None]) -> None:
         """Begin anew at revision 0; `on_applied` is called when `applied` has changed by itself."""
@@ -71,12 +75,12 @@ class EndpointsLink:
         connect: Callable[[], Awaitable[DataPlane]],
         clock: Clock,
         rng: random.Random,
-        tables: KernelTables | None = None,
+        tables: Sequence[KernelTables] = (),
     ) -> None:
         """
         Args:
             connect: opens a connection; raises SwarmError UNAVAILABLE.
-            tables: what else follows the endpoints; None where no task can be on a network.
+            tables: what else follows the endpoints.
         """
         self._connect = connect
         self._clock = clock
@@ -91,8 +95,8 @@ class EndpointsLink:
         self.problems: dict[tuple[str, str, int], str] = {}
         self.on_applied: Callable[[int, tuple[str, ...]], None] = _nobody_listens
         self.on_stale: Callable[[str], None] = _nobody_cares
-        if tables is not None:
-            tables.reset(self._compare)
+        for table in tables:
+            table.reset(self._compare)
 
     def forward(self, update: bytes) -> None:
         """Hand on a manager's encoded `EndpointsUpdate`.
@@ -103,12 +107,13 @@ class EndpointsLink:
             SwarmError: CORRUPT, the bytes are no update.
         """
         try:
-            if self._tables is None:
+            if not self._tables:
                 self._expected_revision = _HEAD.decode(update).revision
             else:
                 decoded = DECODER.decode(update)
                 self._expected_revision = decoded.revision
-                self._tables.take(decoded)
+                for table in self._tables:
+                    table.take(decoded)
                 self._compare()
         except msgspec.DecodeError as error:
             raise SwarmError(Code.CORRUPT, f"the manager sent endpoints that cannot be read: {error}") from error
@@ -196,7 +201,9 @@ class EndpointsLink:
 
     def _least(self) -> tuple[int, tuple[str, ...]]:
         revision, busy = self._in_plane
-        return (revision if self._tables is None else min(revision, self._tables.applied)), busy
+        applied = min([revision, *(table.applied for table in self._tables)])
+        led = frozenset().union(*(table.busy for table in self._tables))
+        return applied, tuple(sorted(led.union(busy))) if led else busy
 
     async def _send(self, plane: DataPlane) -> None:
         while True:

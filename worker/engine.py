@@ -16,6 +16,7 @@ import structlog
 
 from swarmpy.clock import Clock
 from swarmpy.daemon.cgroups import RECORD as CGROUPS_RECORD
+from swarmpy.daemon.publishing import NFTABLES, RECORD
 from swarmpy.errors import SwarmError
 from swarmpy.files import write_atomic
 from swarmpy.model.node import Capability
@@ -23,6 +24,7 @@ from swarmpy.model.states import Runtime
 from worker.alarms import Alarms
 from worker.containerd.runtime import read_runtime
 from worker.dataplane.names import TaskNames
+from worker.endpoints import KernelTables
 from worker.executor.cgroups import hierarchies, mounts
 from worker.executor.directories import TaskDirectories
 from worker.executor.host import HostLink
@@ -72,6 +74,9 @@ class Engine:
         found = find_out(self.cgroups.missing, containers=no_containers, networks=no_network)
         self.machine = replace(found, hostname=place.hostname)
         self.names = TaskNames(place.state_dir / "run" / "dataplane.sock", clock=clock, rng=rng)
+        self._driver = read_publish_driver(place.state_dir)
+        if no_network and self._driver == NFTABLES:
+            log.warning("published_ports_are_left_to_the_balancer", reason=no_network)
         self.networks = None if no_network else self._make_networks()
         self.containers: Containers | None = None
         self.ports = PortPool(
@@ -128,6 +133,13 @@ class Engine:
             self.ports.close()
             self.cgroups.close()
 
+    @property
+    def kernel_tables(self) -> tuple[KernelTables, ...]:
+        """What in the kernel follows the cluster's endpoints."""
+        if self.networks is None:
+            return ()
+        return tuple(t for t in (self.networks.following, self.networks.publishing) if t is not None)
+
     @contextmanager
     def naming(self, name_server: Callable[[], str]) -> Iterator[None]:
         """Have new tasks told of a name server, `host:port` or empty, as long as the context lasts."""
@@ -165,7 +177,9 @@ class Engine:
         from worker.network.networks import NodeNetworks
 
         place = NetworkPlace(self._place.state_dir, self.key, IPv4Address(self._place.data_addr))
-        return NodeNetworks(place, names=self.names, clock=self._clock, rng=self._rng)
+        return NodeNetworks(
+            place, names=self.names, clock=self._clock, rng=self._rng, leads_ports=self._driver == NFTABLES
+        )
 
     def _process_executor(self) -> ProcessExecutor:
         return ProcessExecutor(
@@ -192,6 +206,14 @@ class Engine:
 def node_key(state_dir: Path) -> str:
     """Return what tells this node's groups, links and tables from those of other nodes on the machine."""
     return hashlib.sha256(str(state_dir.resolve()).encode()).hexdigest()[:12]
+
+
+def read_publish_driver(state_dir: Path) -> str:
+    """Return who balances published ports on this node, as swarmpyd was told."""
+    try:
+        return (state_dir / "run" / RECORD).read_text().strip()
+    except OSError:
+        return ""
 
 
 def _no_name_server() -> str:

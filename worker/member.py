@@ -70,8 +70,7 @@ class Member:
         self.identity = identity
         self.machine = engine.machine
         self.runner = engine.runner
-        following = engine.networks.following if engine.networks is not None else None
-        self.endpoints = EndpointsLink(self._connect_data_plane, clock, rng, following)
+        self.endpoints = EndpointsLink(self._connect_data_plane, clock, rng, engine.kernel_tables)
         self.session = self._make_session(rng, engine)
         self._renewal = Renewal(
             clock,

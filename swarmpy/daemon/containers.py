@@ -9,6 +9,7 @@ import os
 from swarmpy.daemon.child import STOPPED
 from swarmpy.daemon.containerd import TASKS
 from swarmpy.daemon.lines import say
+from swarmpy.daemon.publishing import LED
 
 TYPE_CHECKING = False  # `typing` itself is not imported at run time: it costs memory here
 if TYPE_CHECKING:
@@ -60,7 +61,7 @@ class ContainerEnd:
     def _is_something_left(self) -> bool:
         if self._runtime.socket and not self._runtime.argv:
             return True  # another's containerd: what it runs of ours cannot be seen from here
-        return os.path.exists(self._run_path(_JOINED)) or any(
+        return any(os.path.exists(self._run_path(name)) for name in (_JOINED, LED)) or any(
             _is_filled(self._run_path(name)) for name in (TASKS, _PINS)
         )
 

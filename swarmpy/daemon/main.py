@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from swarmpy import __version__
+from swarmpy.daemon import publishing
 from swarmpy.daemon.containerd import DRIVERS
 from swarmpy.daemon.settings import Settings
 from swarmpy.errors import SwarmError
@@ -59,6 +60,12 @@ def parse(argv: Sequence[str] | None, environment: Mapping[str, str], *, root: b
     parser.add_argument(
         "--storage-driver", default="", choices=DRIVERS, help="how images are kept (default: what the machine can do)"
     )
+    parser.add_argument(
+        "--publish-driver",
+        default="",
+        choices=publishing.DRIVERS,
+        help="who balances plain TCP ports: the data plane (default), or as root the kernel",
+    )
     parser.add_argument("--processes", default="", help=argparse.SUPPRESS)
     parser.add_argument("--version", action="version", version=f"swarmpyd {__version__}")
     given = parser.parse_args(argv)
@@ -73,6 +80,7 @@ def parse(argv: Sequence[str] | None, environment: Mapping[str, str], *, root: b
         containerd=given.containerd or file.containerd_socket,
         storage_driver=given.storage_driver or file.storage_driver,
         storage_options=_options(given.storage_driver, file),
+        publish_driver=given.publish_driver or file.publish_driver,
     )
 
 

@@ -29,7 +29,7 @@ class Settings:
     """`addr` and `data_addr` may be empty: the node then keeps those it had, or takes the primary address.
 
     `containerd` is a socket or "off", `storage_driver` a name, and `storage_options` the driver's own as a JSON object;
-    empty leaves each to what is found.
+    empty leaves each to what is found. `publish_driver` is one of `publishing.DRIVERS`, or empty for the first.
     """
 
     __slots__ = (
@@ -37,6 +37,7 @@ class Settings:
         "containerd",
         "data_addr",
         "processes",
+        "publish_driver",
         "state_dir",
         "stop_tasks",
         "storage_driver",
@@ -54,6 +55,7 @@ class Settings:
         containerd: str = "",
         storage_driver: str = "",
         storage_options: str = "",
+        publish_driver: str = "",
     ) -> None:
         self.state_dir = state_dir
         self.addr = addr
@@ -63,6 +65,7 @@ class Settings:
         self.containerd = containerd
         self.storage_driver = storage_driver
         self.storage_options = storage_options
+        self.publish_driver = publish_driver
 
     def to_argv(self) -> list[str]:
         """Return the settings as arguments that `from_argv` reads back."""
@@ -81,6 +84,7 @@ def from_argv(argv: Sequence[str]) -> Settings:
         containerd=values.get("containerd", ""),
         storage_driver=values.get("storage-driver", ""),
         storage_options=values.get("storage-options", ""),
+        publish_driver=values.get("publish-driver", ""),
     )
 
 

@@ -6,7 +6,7 @@ import os
 import signal
 import time
 
-from swarmpy.daemon import containerd, proc
+from swarmpy.daemon import containerd, proc, publishing
 from swarmpy.daemon.address import check_address, primary_address
 from swarmpy.daemon.child import STOPPED, Child
 from swarmpy.daemon.containers import ContainerEnd
@@ -52,6 +52,7 @@ def supervise(settings: Settings) -> None:
     try:
         prepare_node(state, settings)
         runtime = containerd.prepare(settings, state.path, state.run, os.environ)
+        publishing.note(settings.publish_driver, state.run(publishing.RECORD))
         if runtime.missing:
             say(f"swarmpyd: no containers: {runtime.missing}")
         supervisor = Supervisor(loop, spawner, state, table, runtime, stop_tasks=settings.stop_tasks)

@@ -44,8 +44,8 @@ T = TypeVar("T")
 class OverlaySwarm(Swarm):
     """Every node is root on a host of its own and has the image `IMAGE`, busybox. Leaving fails if anything is left."""
 
-    def __init__(self, size: int) -> None:
-        super().__init__(size, options=(*STOP_TASKS, "--containerd", ""), network=Namespaces())
+    def __init__(self, size: int, *, options: Sequence[str] = ()) -> None:
+        super().__init__(size, options=(*STOP_TASKS, "--containerd", "", *options), network=Namespaces())
 
     @property
     def hosts(self) -> Namespaces:

@@ -9,6 +9,7 @@ from ipaddress import IPv4Address
 from pathlib import Path
 from typing import Final
 
+from swarmpy.daemon.publishing import LED
 from swarmpy.errors import SwarmError
 from worker.network.link import names
 from worker.network.link.ability import why_unsupported
@@ -16,6 +17,7 @@ from worker.network.link.links import Links
 from worker.network.link.place import Place
 from worker.network.nft.forwarding import Forwarding
 from worker.network.nft.host import PREFIX, delete_table
+from worker.network.nft.ingress import PREFIX as PORTS_PREFIX
 from worker.network.nft.legacy import LegacyTables
 from worker.network.nft.sock import NetfilterSocket
 
@@ -40,6 +42,7 @@ def end_networks(state_dir: Path, key: str) -> list[str]:
             problems.append(error.message)
     if not problems:
         shutil.rmtree(place.wiring, ignore_errors=True)
+        (state_dir / "run" / LED).unlink(missing_ok=True)
     return problems
 
 
@@ -51,4 +54,5 @@ def _end_links(place: Place) -> None:
 def _end_rules(place: Place) -> None:
     with NetfilterSocket.open() as sock:
         delete_table(sock, f"{PREFIX}{place.key}")
+        delete_table(sock, f"{PORTS_PREFIX}{place.key}")
         Forwarding(sock, place.key, names.prefix(place.key), legacy=LegacyTables()).remove()

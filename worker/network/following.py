@@ -38,7 +38,10 @@ class Following:
     """What the cluster's endpoints are to the tasks of this node that are on networks.
 
     `applied` is the endpoints' revision up to which the tables follow; without such tasks there is nothing to do.
+    Who is connected by networks is asked for by the runner itself, so nobody is `busy` here.
     """
+
+    busy: frozenset[str] = frozenset()
 
     def __init__(self, data_address: str, records: WiringRecords, clock: Clock) -> None:
         self._data_address = data_address

@@ -16,6 +16,7 @@ from swarmpy.errors import Code, SwarmError
 from swarmpy.model.container import PortBinding
 from swarmpy.model.endpoints import HostPort, Transport
 from worker.network.balancing import TaskTables
+from worker.network.leading import Leading
 from worker.network.link import namespace
 from worker.network.link.fabric import Segment
 from worker.network.link.forwarding import Neighbour
@@ -49,6 +50,7 @@ class Machine:
             SwarmError: the kernel refuses, or there is no free subnet.
         """
         self._place = place
+        self._leading: Leading | None = None
         self._tables = TaskTables(place.namespace, rng)
         self.links = Links(place, clock=clock.monotonic)
         try:
@@ -61,6 +63,7 @@ class Machine:
             self._table = HostTable(self._sock, place.key, TaskLinks(gateway.prefix, gateway.subnet))
             self._table.ensure()
             self._conntrack = Conntrack(self._sock)
+            self._leading = Leading(self._sock, place, self._table, self._conntrack)
             self._forwarding = Forwarding(self._sock, place.key, gateway.prefix, legacy=LegacyTables())
             self._said: tuple[str, ...] = ()
             self._addresses = dict(LeaseDirectory(place.leases).read(gateway.subnet).held)
@@ -78,8 +81,10 @@ class Machine:
         self.close()
 
     def close(self) -> None:
-        """Close the sockets."""
+        """Close the sockets. Published ports are the balancer's from now on: nobody would follow the endpoints."""
         self._tables.close()
+        if self._leading is not None:
+            self._leading.end()
         self._sock.close()
         self.links.close()
 
@@ -175,6 +180,12 @@ class Machine:
             for port, binding in zip(host_ports, [*bindings] or itertools.repeat(None), strict=False)
         }
         self._change(wanted, {p for p in self._table.publications if p.target == address})
+
+    @property
+    def leading(self) -> Leading:
+        """The published ports that the kernel balances."""
+        assert self._leading is not None, "it is open"
+        return self._leading
 
     def _address_of(self, port: HostPort) -> IPv4Address:
         return IPv4Address(port.address) if port.address else self._place.data_address

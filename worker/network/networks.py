@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 import structlog
 
 from swarmpy.clock import Clock
+from swarmpy.daemon.publishing import LED
 from swarmpy.errors import SwarmError
 from swarmpy.model import network
 from swarmpy.model.endpoints import HostPort
@@ -26,6 +27,8 @@ from worker.network.following import Following
 from worker.network.link.forwarding import Neighbour
 from worker.network.link.place import Place
 from worker.network.opening import MachineThread
+from worker.network.publishing import Place as Port
+from worker.network.publishing import Publishing, Way
 from worker.network.reach import Balance
 from worker.network.records import WiringRecords
 from worker.network.resolver import NO_RESOLVER, Resolver, read_resolver, task_resolver
@@ -54,11 +57,20 @@ class NodeNetworks:
     """
 
     def __init__(
-        self, place: Place, *, names: Names, clock: Clock, rng: random.Random, resolv_conf: Path = MACHINE_RESOLVER
+        self,
+        place: Place,
+        *,
+        names: Names,
+        clock: Clock,
+        rng: random.Random,
+        resolv_conf: Path = MACHINE_RESOLVER,
+        leads_ports: bool = False,
     ) -> None:
         """
         Args:
             resolv_conf: the machine's, read anew for each task.
+            leads_ports: whether the kernel is to balance published ports; `publishing` is then to be given the
+                endpoints, too.
         """
         self._place = place
         self._clock, self._rng = clock, rng
@@ -67,16 +79,25 @@ class NodeNetworks:
         self._records = WiringRecords(place.wiring)
         self._leaving: set[str] = set()
         self._thread = MachineThread(self._open, clock)
+        self._led = place.state_dir / "run" / LED
         self.following = Following(str(place.data_address), self._records, clock)
+        self.publishing = Publishing(str(place.data_address), clock) if leads_ports else None
 
     async def run(self) -> None:
         """Look after links and tables until cancelled; they outlive it."""
-        if self._has_joined():
+        if self._has_joined() or self.publishing is not None or self._led.exists():
             self._thread.want()
         self._names.replace(row for row in map(self._served, self._records.rows.values()) if row is not None)
         async with asyncio.TaskGroup() as group:
-            group.create_task(self._thread.run(self.following.repeat))
+            group.create_task(self._thread.run(self._opened))
             group.create_task(self.following.run(self))
+            if self.publishing is not None:
+                group.create_task(self.publishing.run(self))
+
+    def _opened(self) -> None:
+        self.following.repeat()
+        if self.publishing is not None:
+            self.publishing.repeat()
 
     async def attach(self, assignment: Assignment, host_ports: tuple[HostPort, ...]) -> Attachment:
         """Make the task's namespace with all its links, and publish its ports on the node.
@@ -144,6 +165,16 @@ class NodeNetworks:
         """Change the tables as the endpoints have; return the tasks whose table could not be changed."""
         return await self._thread.submit(lambda machine: machine.follow(neighbours, balances))
 
+    async def lead(self, ways: Mapping[Port, tuple[Port, ...]]) -> None:
+        """Have the kernel balance these published ports, and no others."""
+        self._led.touch()
+        await self._thread.submit(lambda machine: machine.leading.lead(ways))
+
+    async def connected(self, ways: Iterable[Way]) -> frozenset[Way]:
+        """Return those of the ways by which there are connections."""
+        asked = tuple(ways)
+        return await self._thread.submit(lambda machine: machine.leading.connected(asked))
+
     def _open(self) -> Machine:
         """Open the machine's side, on its thread, and take over the tasks that are there."""
         # Loaded on first need: a worker whose tasks are on no networks starts sooner, and is smaller.
@@ -151,6 +182,8 @@ class NodeNetworks:
 
         machine = Machine(self._place, self._clock, self._rng)
         machine.adopt([*self._records.rows.values()])
+        if self.publishing is None:
+            machine.leading.end()  # a former worker may have led some, and been killed
         return machine
 
     def _unused_after(self, task_id: str) -> list[str]:

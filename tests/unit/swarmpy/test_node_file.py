@@ -18,7 +18,7 @@ async_remove = true
 [registry]
 mirrors = ["http://127.0.0.1:5000"]
 [network]
-pool = "172.20.0.0/14"
+publish-driver = "nftables"
 """
 
 
@@ -30,7 +30,7 @@ def test_a_file_that_says_everything(tmp_path: Path) -> None:
     assert (found.containerd_socket, found.storage_driver) == ("/c.sock", "devmapper")
     assert found.storage_options == {"pool_name": "pool", "async_remove": True}
     assert found.registry == {"mirrors": ["http://127.0.0.1:5000"]}
-    assert found.network == {"pool": "172.20.0.0/14"}
+    assert found.publish_driver == "nftables"
 
 
 @pytest.mark.parametrize(
@@ -45,6 +45,8 @@ def test_a_file_that_says_everything(tmp_path: Path) -> None:
         ("[storage]\noptions = 3\ndriver = 'zfs'", "has to hold texts"),
         ("[storage]\ndriver = 'zfs'\noptions.x = []", "has to hold texts"),
         ("[storage.options]\nx = ''", "say which by driver"),
+        ("[network]\npool = ''", r"\[network\] knows no key 'pool', only publish-driver"),
+        ("[network]\npublish-driver = 'ipvs'", "'ipvs' is not one of balancer, nftables"),
     ],
 )
 def test_what_makes_no_sense_is_refused(text: str, words: str) -> None:

@@ -108,6 +108,7 @@ class FakeTables:
 
     def __init__(self) -> None:
         self.applied = 0
+        self.busy: frozenset[str] = frozenset()
         self.taken: list[int] = []
         self.on_applied: Callable[[], None] = lambda: None
 
@@ -129,7 +130,7 @@ async def test_an_update_is_in_force_when_the_kernel_s_tables_follow_it_too() ->
     async def connect() -> DataPlane:
         return plane
 
-    link = EndpointsLink(connect, FakeClock(), random.Random(1), tables)
+    link = EndpointsLink(connect, FakeClock(), random.Random(1), (tables,))
     told: list[int] = []
     link.on_applied = lambda revision, busy: told.append(revision)
     async with asyncio.TaskGroup() as group:
@@ -140,8 +141,10 @@ async def test_an_update_is_in_force_when_the_kernel_s_tables_follow_it_too() ->
         assert (tables.taken, link.applied) == ([1], (0, ()))
         tables.follow(1)
         assert link.applied == (1, ())
+        tables.busy = frozenset({"t2"})
         tables.follow(2)  # of which the data plane does not know yet
         assert told[-1] == 1
+        assert link.applied[1] == ("t2",), "the kernel has a connection to it"
         running.cancel()
 
 
@@ -151,5 +154,5 @@ async def test_the_kernel_s_tables_follow_while_the_data_plane_is_away() -> None
     async def connect() -> DataPlane:
         raise SwarmError(Code.UNAVAILABLE, "no data plane")
 
-    EndpointsLink(connect, FakeClock(), random.Random(1), tables).forward(update(3))
+    EndpointsLink(connect, FakeClock(), random.Random(1), (tables,)).forward(update(3))
     assert tables.taken == [3]

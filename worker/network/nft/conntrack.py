@@ -28,6 +28,9 @@ ID: Final = 12
 ZONE: Final = 18
 FILTER: Final = 25
 FILTER_PROTOCOL: Final = 1 << 3
+PROTOCOL_STATE: Final = 4
+_SYN_SENT: Final = 1
+_LAST_ACK: Final = 6
 
 
 @dataclass(frozen=True)
@@ -39,6 +42,12 @@ class Flow:
     backend: IPv4Address
     backend_port: int
     identity: bytes
+    state: int = 0
+
+    @property
+    def is_open(self) -> bool:
+        """Whether a TCP connection is there, or begins or ends just now."""
+        return _SYN_SENT <= self.state <= _LAST_ACK
 
 
 class Conntrack:
@@ -124,4 +133,5 @@ def decode(row: Attributes, protocol: int) -> Flow | None:
         IPv4Address(parse(reply[1])[1]),
         number(answered[2]),
         nested(ORIGINAL, row[ORIGINAL]) + identity,
+        number(parse(parse(row.get(PROTOCOL_STATE, b"")).get(1, b"")).get(1, b"")),
     )

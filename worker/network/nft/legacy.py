@@ -35,7 +35,7 @@ class LegacyTables:
         Raises:
             SwarmError: the program refuses.
         """
-        if not self._are_used():
+        if not self.are_used():
             return ()
         program = self._program()
         if program is None:
@@ -61,7 +61,7 @@ class LegacyTables:
         Raises:
             SwarmError: the program refuses.
         """
-        program = self._program() if self._are_used() else None
+        program = self._program() if self.are_used() else None
         if program is not None:
             self._delete(program, [line for line in self._run(program, "-S", CHAIN) if mark in line])
 
@@ -69,7 +69,8 @@ class LegacyTables:
         for line in rules:
             self._run(program, "-D", *line[1:])
 
-    def _are_used(self) -> bool:
+    def are_used(self) -> bool:
+        """Whether the machine's packet filter is one of these tables."""
         try:
             return "filter" in self._in_use.read_text().split()
         except FileNotFoundError:
