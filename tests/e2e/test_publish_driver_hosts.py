@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import subprocess
 import sys
 from collections.abc import AsyncIterator
@@ -113,6 +114,37 @@ async def test_containers_in_mode_host_answer_on_their_nodes(swarm: OverlaySwarm
     answers = [asked(swarm, node.address, HOST_PORT, 1)[0] for node in swarm.nodes]
     assert len(set(answers)) == 3
     await swarm.remove("own")
+
+
+SLOW = (
+    "sh",
+    "-c",
+    "mkdir -p /w/cgi-bin; printf '#!/bin/sh\\nsleep 2\\necho; echo slow\\n' > /w/cgi-bin/s; chmod +x /w/cgi-bin/s;"
+    " trap 'exit 0' TERM; httpd -f -p 80 -h /w & wait",
+)
+
+
+async def test_what_was_asked_in_mode_host_is_answered_before_the_container_ends(swarm: OverlaySwarm) -> None:
+    """The program ends at once when it is told to, so it is told only when nobody is connected any more."""
+    port = PortSpec(target=80, published=HOST_PORT, mode=PublishMode.HOST)
+    spec = service("slow", command=SLOW, replicas=3)
+    await swarm.create(msgspec.structs.replace(spec, endpoint=EndpointSpec(ports=(port,))))
+    await swarm.running("slow", 3)
+    places = [f"{node.address}:{HOST_PORT}/cgi-bin/s" for node in swarm.nodes]
+    command = [*swarm.nodes[0].place.enter, "busybox", "wget", "-q", "-O", "-"]
+    asking = [await asyncio.create_subprocess_exec(*command, place, stdout=subprocess.PIPE) for place in places]
+
+    async def all_are_asked() -> bool:
+        found = []
+        for task in await swarm.live("slow"):
+            inside = ["nsenter", f"--net={swarm.pin(task)}", "ss", "-Htn", "state", "established"]
+            found.append((await asyncio.to_thread(subprocess.run, inside, capture_output=True, check=True)).stdout)
+        return len(found) == 3 and all(found)
+
+    await swarm.until(all_are_asked, what="each of them is being asked")
+    await swarm.remove("slow")
+    answers = [(await process.communicate())[0] for process in asking]
+    assert answers == [b"slow\n"] * 3
 
 
 def asked(swarm: OverlaySwarm, address: str, port: int, times: int) -> list[str]:

@@ -27,8 +27,11 @@ class Socket(NamedTuple):
     state: int
 
 
-def connections(namespace: Path, addresses: Collection[IPv4Address]) -> int:
-    """Return how many connections others have to the task in a namespace, at some of its addresses. Blocks shortly.
+def connections(namespace: Path, addresses: Collection[IPv4Address] = ()) -> int:
+    """Return how many connections others have to the task in a namespace. Blocks shortly.
+
+    Args:
+        addresses: those of the task that count; none are all that it has but loopback.
 
     Raises:
         SwarmError: NOT_FOUND, no namespace is pinned there.
@@ -45,9 +48,10 @@ def parse(text: str) -> Iterator[Socket]:
             yield Socket(address, port, peer, int(fields[3], 16))
 
 
-def count(sockets: Iterable[Socket], addresses: Collection[IPv4Address]) -> int:
+def count(sockets: Iterable[Socket], addresses: Collection[IPv4Address] = ()) -> int:
     """Return how many of the sockets are connections that others began to a port that is listened at."""
     rows = list(sockets)
+    addresses = addresses or {row.address for row in rows if not row.address.is_loopback}
     heard = {row.port for row in rows if row.state == _LISTENING}
     return sum(
         row.state in _IN_USE and row.port in heard and row.address in addresses and row.peer not in addresses

@@ -138,9 +138,7 @@ class Machine:
             unused: the networks on which it was the last task of this node.
         """
         self._tables.close_task(task_id)
-        address = self._addresses.get(task_id)
-        if address is not None:
-            self.publish(address, ())
+        self.withdraw(task_id)
         self.links.remove_namespace(task_id)
         self._addresses.pop(task_id, None)
         for network_id in unused:
@@ -180,6 +178,12 @@ class Machine:
             for port, binding in zip(host_ports, [*bindings] or itertools.repeat(None), strict=False)
         }
         self._change(wanted, {p for p in self._table.publications if p.target == address})
+
+    def withdraw(self, task_id: str) -> None:
+        """Lead no port of this machine to a task any more; connections stay. Of an unknown task it is done already."""
+        address = self._addresses.get(task_id)
+        if address is not None:
+            self.publish(address, ())
 
     @property
     def leading(self) -> Leading:

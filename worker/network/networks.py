@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Callable, Iterable, Mapping
-from ipaddress import IPv4Address
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Protocol
 
@@ -78,6 +77,7 @@ class NodeNetworks:
         self._resolv_conf = resolv_conf
         self._records = WiringRecords(place.wiring)
         self._leaving: set[str] = set()
+        self._withdrawn: set[str] = set()
         self._thread = MachineThread(self._open, clock)
         self._led = place.state_dir / "run" / LED
         self.following = Following(str(place.data_address), self._records, clock)
@@ -138,6 +138,7 @@ class NodeNetworks:
             await self._thread.submit(lambda machine: machine.leave(task_id, unused))
         self._records.forget(task_id)
         self._leaving.discard(task_id)
+        self._withdrawn.discard(task_id)
 
     async def sweep(self, is_held: Callable[[str], bool]) -> None:
         """Take back what tasks that are not held have left behind. Never raises."""
@@ -152,12 +153,18 @@ class NodeNetworks:
             _log.warning("left-over of a network", error=error.message)
 
     async def connections(self, task_id: str) -> int:
-        """Return how many connections others have to a task by its networks; 0 for one that is on none."""
+        """Return how many connections others have to a withdrawn task; 0 for one without a namespace of its own.
+
+        Its ports are withdrawn with the first question: who has a connection keeps it, and nobody begins another one.
+        """
         wiring = self._records.rows.get(task_id)
-        if wiring is None or not wiring.links:
+        if wiring is None:
             return 0
-        addresses = frozenset(IPv4Address(link.address) for link in wiring.links)
-        return await asyncio.to_thread(connections, self._place.namespace(task_id), addresses)
+        if wiring.way_out and task_id not in self._withdrawn:
+            await self._thread.open()
+            await self._thread.submit(lambda machine: machine.withdraw(task_id))
+            self._withdrawn.add(task_id)
+        return await asyncio.to_thread(connections, self._place.namespace(task_id))
 
     async def follow(
         self, neighbours: Mapping[str, tuple[Neighbour, ...]], balances: Iterable[Balance]

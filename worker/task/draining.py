@@ -1,7 +1,8 @@
 """Tasks that are withdrawn and not yet told to stop: how far the cluster has let go of them, and who has not.
 
-The data planes tell of connections that run through them, by way of the managers. Tasks on networks are connected to
-directly, which only their own node sees: it looks, once every node sends new connections elsewhere.
+The data planes tell of connections that run through them, by way of the managers. Tasks on networks, and containers
+with ports in mode host, are connected to directly, which only their own node sees: it looks, once every node sends new
+connections elsewhere.
 """
 
 from __future__ import annotations
@@ -77,7 +78,7 @@ class Draining:
 
     def _is_waiting(self, held: Held) -> bool:
         over = held.quiet or held.signalled_s is not None or held.status.state.is_stopped
-        return not over and bool(held.assignment.networks) and held.is_withdrawn_everywhere(self.settled, self.busy)
+        return not over and held.is_reached_directly and held.is_withdrawn_everywhere(self.settled, self.busy)
 
     async def _look(self, held: Held) -> None:
         try:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 from dataclasses import dataclass
 
-from swarmpy.model.states import TaskState
+from swarmpy.model.endpoints import PublishMode
+from swarmpy.model.states import Runtime, TaskState
 from swarmpy.model.task import TaskStatus
 from worker.alarms import Alarm
 from worker.assignments import Assignment
@@ -91,15 +92,27 @@ class Held:
             retry_at_s=self.retry_at_s,
         )
 
+    @property
+    def is_reached_directly(self) -> bool:
+        """Whether its own node alone sees who is connected to it: by networks, or by ports that lead to a container.
+
+        A process that listens on a port of the node by itself takes connections until it is told to stop.
+        """
+        version = self.assignment.version
+        is_container = version.task.runtime is Runtime.CONTAINER
+        return bool(self.assignment.networks) or (
+            is_container and any(port.mode is PublishMode.HOST for port in version.ports)
+        )
+
     def is_withdrawn_everywhere(self, settled: int, busy: frozenset[str]) -> bool:
         """Whether no data plane begins or has a connection to the task; the arguments are those of `facts`."""
         return settled >= self.assignment.withdrawn_at and self.id not in busy
 
     def _is_drained(self, settled: int, busy: frozenset[str]) -> bool:
-        on_networks = bool(self.assignment.networks)
-        if not self.was_ready or not (self.status.host_ports or on_networks):
+        directly = self.is_reached_directly
+        if not self.was_ready or not (self.status.host_ports or directly):
             return True
-        return self.is_withdrawn_everywhere(settled, busy) and (self.quiet or not on_networks)
+        return self.is_withdrawn_everywhere(settled, busy) and (self.quiet or not directly)
 
 
 def recovered(record: TaskRecord, *, boot_id: str, data_addr: str, now_s: float) -> Held:
