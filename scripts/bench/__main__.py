@@ -26,6 +26,7 @@ PARTS: Final = frozenset({"__init__", "__main__", "cluster", "dockers", "fleet",
 
 NEEDS: Final[Mapping[str, Mapping[str, str]]] = {
     "dns": {"dnsperf": "dnsperf", "dnsmasq": "dnsmasq-base"},
+    "ingress": {"wrk": "wrk", "nginx": "nginx-light", "taskset": "util-linux"},
     "overlay": {"wrk": "wrk", "nginx": "nginx-light", "curl": "curl"},
     "proxy": {"wrk": "wrk", "nginx": "nginx-light", "haproxy": "haproxy", "taskset": "util-linux"},
 }
