@@ -41,6 +41,7 @@ def published(task: int, *, address: str = HOST) -> Publication:
 def test_a_sender_that_never_stops_goes_to_another_backend(vips: VipLab) -> None:
     conntrack = Conntrack(vips.socket)
     vips.table.sync([vip(0)])
+    assert conntrack.is_empty()
     with (
         udp_server(vips.backends[0], backend(0), 53, "0"),
         udp_server(vips.backends[1], backend(1), 53, "1"),
@@ -51,6 +52,7 @@ def test_a_sender_that_never_stops_goes_to_another_backend(vips: VipLab) -> None
         assert datagram(sock, VIP, 53) == ("0", CLIENT, VIP)
         withdrawn = vips.table.sync([vip(1)])
         assert datagram(sock, VIP, 53) == ("0", CLIENT, VIP)
+        assert not conntrack.is_empty()
         assert conntrack.forget_backends(withdrawn) == 1
         assert datagram(sock, VIP, 53) == ("1", CLIENT, VIP)
         assert conntrack.forget_backends(withdrawn) == 0

@@ -43,6 +43,7 @@ class TaskTables:
         self._namespace = namespace
         self._rng = rng
         self._tasks: dict[str, _Task] = {}
+        self._withdrawn: dict[str, Withdrawn] = {}
 
     def close(self) -> None:
         """Close the sockets; the tables stay."""
@@ -80,6 +81,7 @@ class TaskTables:
             sock.close()
 
     def close_task(self, task_id: str) -> None:
+        self._withdrawn.pop(task_id, None)
         task = self._tasks.pop(task_id, None)
         if task is not None:
             task.sock.close()
@@ -97,19 +99,33 @@ class TaskTables:
             if task is None:
                 continue
             try:
-                _change(task, balance)
+                withdrawn = _change(task, balance)
             except SwarmError as error:
                 _log.warning("VIPs of a task not changed", task=balance.task_id, error=error.message)
                 failed.add(balance.task_id)
+            else:
+                if withdrawn:
+                    self._withdrawn[balance.task_id] = self._withdrawn.get(balance.task_id, frozenset()) | withdrawn
         return frozenset(failed)
 
+    def tidy(self) -> bool:
+        """Have one task's flows of datagrams go to another backend than a withdrawn one; return whether there are more.
 
-def _change(task: _Task, balance: Balance) -> None:
-    withdrawn: Withdrawn
+        Whoever sends datagrams without a pause would go on to send them to a task that is gone. It takes the kernel
+        some milliseconds a task, so it is apart from `change`.
+        """
+        for task_id in list(self._withdrawn)[:1]:
+            task, withdrawn = self._tasks[task_id], self._withdrawn.pop(task_id)
+            back = {(vip, backend) for vip, backend in withdrawn if backend in task.table.vips.get(vip, ())}
+            try:
+                task.conntrack.forget_backends(withdrawn - back)
+            except SwarmError as error:
+                _log.warning("flows to withdrawn tasks not forgotten", task=task_id, error=error.message)
+        return bool(self._withdrawn)
+
+
+def _change(task: _Task, balance: Balance) -> Withdrawn:
     if balance.whole:
-        withdrawn = task.table.sync(balance.vips)
-    else:
-        remove = [address for address in balance.remove if address in task.table.vips]
-        withdrawn = task.table.change(balance.vips, remove=remove)
-    # Whoever sends datagrams without a pause would go on to send them to a task that is gone.
-    task.conntrack.forget_backends(withdrawn)
+        return task.table.sync(balance.vips)
+    remove = [address for address in balance.remove if address in task.table.vips]
+    return task.table.change(balance.vips, remove=remove)

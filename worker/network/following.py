@@ -33,6 +33,9 @@ class Kernel(Protocol):
     ) -> frozenset[str]:
         """Make the changes; return the tasks whose table could not be changed."""
 
+    async def tidy(self) -> bool:
+        """Do a part of what may come a little later; return whether there is more of it."""
+
 
 class Following:
     """What the cluster's endpoints are to the tasks of this node that are on networks.
@@ -96,6 +99,10 @@ class Following:
             if not await self._round(kernel):
                 self._wake.set()
                 await self._clock.sleep(AGAIN_S)
+            elif self._records.networks():
+                # What is new comes before what may come later; but a part of that follows each round.
+                while await kernel.tidy() and not self._wake.is_set():
+                    pass
 
     async def _round(self, kernel: Kernel) -> bool:
         """Bring the tables to what is known now; return whether that was done for all tasks."""

@@ -138,7 +138,7 @@ class Machine:
             unused: the networks on which it was the last task of this node.
         """
         self._tables.close_task(task_id)
-        self.withdraw(task_id)
+        self.withdraw([task_id])
         self.links.remove_namespace(task_id)
         self._addresses.pop(task_id, None)
         for network_id in unused:
@@ -148,6 +148,10 @@ class Machine:
         """Bring networks and tasks to what the endpoints say; return the tasks whose table could not be changed."""
         self._set_neighbours(neighbours)
         return self._tables.change(balances)
+
+    def tidy(self) -> bool:
+        """Do a part of what may come a little later; return whether there is more of it."""
+        return self._tables.tidy()
 
     def _set_neighbours(self, neighbours: Mapping[str, tuple[Neighbour, ...]]) -> None:
         for network_id, rows in neighbours.items():
@@ -179,11 +183,12 @@ class Machine:
         }
         self._change(wanted, {p for p in self._table.publications if p.target == address})
 
-    def withdraw(self, task_id: str) -> None:
-        """Lead no port of this machine to a task any more; connections stay. Of an unknown task it is done already."""
-        address = self._addresses.get(task_id)
-        if address is not None:
-            self.publish(address, ())
+    def withdraw(self, task_ids: Iterable[str]) -> None:
+        """Lead no port of this machine to tasks any more; connections stay. Of an unknown task it is done already."""
+        for task_id in task_ids:
+            address = self._addresses.get(task_id)
+            if address is not None:
+                self.publish(address, ())
 
     @property
     def leading(self) -> Leading:

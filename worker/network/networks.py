@@ -152,19 +152,24 @@ class NodeNetworks:
         except SwarmError as error:
             _log.warning("left-over of a network", error=error.message)
 
-    async def connections(self, task_id: str) -> int:
-        """Return how many connections others have to a withdrawn task; 0 for one without a namespace of its own.
+    async def connections(self, task_ids: Iterable[str]) -> Mapping[str, int]:
+        """Return how many connections others have to withdrawn tasks; who cannot be looked at is left out.
 
-        Its ports are withdrawn with the first question: who has a connection keeps it, and nobody begins another one.
+        Their ports are withdrawn with the first question: who has a connection keeps it, and nobody begins another one.
         """
-        wiring = self._records.rows.get(task_id)
-        if wiring is None:
-            return 0
-        if wiring.way_out and task_id not in self._withdrawn:
-            await self._thread.open()
-            await self._thread.submit(lambda machine: machine.withdraw(task_id))
-            self._withdrawn.add(task_id)
-        return await asyncio.to_thread(connections, self._place.namespace(task_id))
+        rows = {task_id: self._records.rows.get(task_id) for task_id in task_ids}
+        wirings = [wiring for wiring in rows.values() if wiring is not None]
+        withdrawn = [w.task_id for w in wirings if w.way_out and w.task_id not in self._withdrawn]
+        if withdrawn:
+            try:
+                await self._thread.open()
+                await self._thread.submit(lambda machine: machine.withdraw(withdrawn))
+            except SwarmError as error:
+                _log.warning("ports of withdrawn tasks are not withdrawn", tasks=withdrawn, error=error.message)
+                return {}
+            self._withdrawn.update(withdrawn)
+        places = {wiring.task_id: self._place.namespace(wiring.task_id) for wiring in wirings}
+        return {**dict.fromkeys(rows.keys() - places, 0), **await asyncio.to_thread(connections, places)}
 
     async def follow(
         self, neighbours: Mapping[str, tuple[Neighbour, ...]], balances: Iterable[Balance]
@@ -181,6 +186,13 @@ class NodeNetworks:
         """Return those of the ways by which there are connections."""
         asked = tuple(ways)
         return await self._thread.submit(lambda machine: machine.leading.connected(asked))
+
+    async def tidy(self) -> bool:
+        """Do a part of what may come a little later; return whether there is more of it."""
+        try:
+            return await self._thread.submit(lambda machine: machine.tidy())
+        except SwarmError:
+            return False  # it is not open: whoever opens it repeats everything
 
     def _open(self) -> Machine:
         """Open the machine's side, on its thread, and take over the tasks that are there."""

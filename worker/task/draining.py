@@ -8,21 +8,17 @@ connections elsewhere.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import Final
 
-import structlog
-
 from swarmpy.clock import Clock
-from swarmpy.errors import SwarmError
 from worker.task.held import Held
 
 LOOK_S: Final = 0.05
 QUIET_LOOKS: Final = 2
 """Looks in a row without a connection: the first may have come before one that was on its way."""
-_log = structlog.get_logger()
 
-Connections = Callable[[str], Awaitable[int]]
+Connections = Callable[[Sequence[str]], Awaitable[Mapping[str, int]]]
 
 
 class Draining:
@@ -31,7 +27,7 @@ class Draining:
     def __init__(self, connections: Connections, clock: Clock, poke: Callable[[Held], None]) -> None:
         """
         Args:
-            connections: returns how many connections others have to a task by its networks.
+            connections: returns how many connections others have to tasks by their networks, as far as it can see.
             poke: has a task take its next steps.
         """
         self._connections = connections
@@ -72,26 +68,25 @@ class Draining:
             await self._wake.wait()
             self._wake.clear()
             while waiting := [held for held in self._tasks.values() if self._is_waiting(held)]:
-                for held in waiting:
-                    await self._look(held)
+                await self._look(waiting)
                 await self._clock.sleep(LOOK_S)
 
     def _is_waiting(self, held: Held) -> bool:
         over = held.quiet or held.signalled_s is not None or held.status.state.is_stopped
         return not over and held.is_reached_directly and held.is_withdrawn_everywhere(self.settled, self.busy)
 
-    async def _look(self, held: Held) -> None:
-        try:
-            count = await self._connections(held.id)
-        except SwarmError as error:
-            _log.warning("cannot look for a task's connections", task=held.id, error=error.message)
-            return  # its drain timeout ends the wait
-        self._looks[held.id] = 0 if count else self._looks.get(held.id, 0) + 1
-        if self._looks[held.id] >= QUIET_LOOKS and held.id in self._tasks:
-            held.quiet = True
-            self._poke(held)
+    async def _look(self, waiting: Sequence[Held]) -> None:
+        """Look at tasks once. One that cannot be seen is not quiet: its drain timeout ends the wait."""
+        counts = await self._connections([held.id for held in waiting])
+        for held in waiting:
+            if held.id not in self._tasks or held.id not in counts:
+                continue
+            self._looks[held.id] = 0 if counts[held.id] else self._looks.get(held.id, 0) + 1
+            if self._looks[held.id] >= QUIET_LOOKS:
+                held.quiet = True
+                self._poke(held)
 
 
-async def nobody_is_connected(_task_id: str) -> int:
+async def nobody_is_connected(task_ids: Sequence[str]) -> Mapping[str, int]:
     """What is asked on a node whose tasks are on no networks."""
-    return 0
+    return dict.fromkeys(task_ids, 0)

@@ -60,7 +60,7 @@ class TaskRunner:
             boot_id: this boot of the machine; processes of another one have ended.
             data_addr: where the node's tasks listen, if they do.
             orphan_grace_s: how long a process that no record stands for may take to end.
-            connections: returns how many connections others have to a task by its networks.
+            connections: returns how many connections others have to tasks by their networks.
         """
         self._executors = executors
         self._journal = journal

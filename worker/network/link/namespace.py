@@ -10,7 +10,7 @@ import ctypes
 import errno
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Final, TypeVar
 
@@ -94,19 +94,40 @@ def open_in(path: Path | None, make: Callable[[], T]) -> T:
         return make()
 
     def enter_and_make() -> T:
-        try:
-            descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-            try:
-                _check(_libc().setns(descriptor, _CLONE_NEWNET))
-            finally:
-                os.close(descriptor)
-        except OSError as error:
-            if error.errno in (errno.ENOENT, errno.EINVAL):
-                raise not_found(f"no network namespace is pinned at {path}") from error
-            raise _refused("enter the network namespace", path, error) from error
+        _enter(path)
         return make()
 
     return _in_thread(enter_and_make)
+
+
+def visit(paths: Iterable[Path], make: Callable[[], T]) -> list[T | SwarmError]:
+    """Call `make` in each of several namespaces, all in one throwaway thread; return what it returns in each.
+
+    In the place of what cannot be entered, or where `make` raises a SwarmError, is the error.
+    """
+
+    def enter_and_make(path: Path) -> T | SwarmError:
+        try:
+            _enter(path)
+            return make()
+        except SwarmError as error:
+            return error
+
+    return _in_thread(lambda: [enter_and_make(path) for path in paths])
+
+
+def _enter(path: Path) -> None:
+    """Move the calling thread, which is to end soon, to the namespace pinned at `path`."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            _check(_libc().setns(descriptor, _CLONE_NEWNET))
+        finally:
+            os.close(descriptor)
+    except OSError as error:
+        if error.errno in (errno.ENOENT, errno.EINVAL):
+            raise not_found(f"no network namespace is pinned at {path}") from error
+        raise _refused("enter the network namespace", path, error) from error
 
 
 def _in_thread(work: Callable[[], T]) -> T:

@@ -22,11 +22,13 @@ from worker.network.nft.vip import Withdrawn
 
 GET: Final = 1 << 8 | 1
 DELETE: Final = 1 << 8 | 2
+GET_STATS: Final = 1 << 8 | 5
 ORIGINAL: Final = 1
 REPLY: Final = 2
 ID: Final = 12
 ZONE: Final = 18
 FILTER: Final = 25
+STATS_ENTRIES: Final = 1
 FILTER_PROTOCOL: Final = 1 << 3
 PROTOCOL_STATE: Final = 4
 _SYN_SENT: Final = 1
@@ -104,8 +106,15 @@ class Conntrack:
             if flow is not None:
                 yield flow
 
+    def is_empty(self) -> bool:
+        """Whether no flow is tracked: far quicker than the list, for which the kernel looks at all namespaces."""
+        rows = self._sock.ask(GET_STATS, IPV4, b"", "count tracked connections")
+        return sum(number(parse(row).get(STATS_ENTRIES, b"")) for row in rows) == 0
+
     def _forget(self, transport: Transport, is_stale: Callable[[Flow], bool]) -> int:
         count = 0
+        if self.is_empty():
+            return count
         for flow in [flow for flow in self.flows(transport) if is_stale(flow)]:
             count += self._delete(flow)
         return count

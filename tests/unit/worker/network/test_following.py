@@ -46,6 +46,8 @@ class Kernel:
         self.neighbours: dict[str, tuple[Neighbour, ...]] = {}
         self.balances: list[Balance] = []
         self.calls = 0
+        self.untidy = 0
+        self.tidied = 0
         self.answers: list[frozenset[str] | SwarmError] = []
         self.may_go_on = asyncio.Event()
         self.may_go_on.set()
@@ -61,6 +63,11 @@ class Kernel:
         if isinstance(answer, SwarmError):
             raise answer
         return answer
+
+    async def tidy(self) -> bool:
+        self.tidied += 1
+        self.untidy = max(0, self.untidy - 1)
+        return self.untidy > 0
 
     def taken(self) -> list[Balance]:
         taken, self.balances = self.balances, []
@@ -132,6 +139,14 @@ async def test_what_comes_meanwhile_is_done_together(desk: Desk) -> None:
     assert desk.kernel.calls == 2
     assert desk.kernel.taken()[-1] == Balance("mine", (Vip(VIP, (SECOND,)),))
     assert desk.applied == [6, 8]
+
+
+async def test_what_may_come_later_is_done_when_all_that_is_new_is_in_force(desk: Desk) -> None:
+    await desk.take(update(5, complete=True))
+    desk.join()
+    desk.kernel.untidy = 3
+    await desk.take(update(6, 1))
+    assert (desk.applied, desk.kernel.tidied) == ([6], 3)
 
 
 async def test_a_worker_that_begins_keeps_what_is_there_until_it_knows_everything(desk: Desk) -> None:

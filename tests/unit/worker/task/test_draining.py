@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping, Sequence
 
 import pytest
 
-from swarmpy.errors import Code, SwarmError
 from swarmpy.model.network import NetworkRow
 from swarmpy.model.states import TaskState
 from swarmpy.model.task import TaskStatus
@@ -45,11 +44,9 @@ class Desk:
         self.poked: list[str] = []
         self.draining = Draining(self.connections, self.clock, lambda one: self.poked.append(one.id))
 
-    async def connections(self, task_id: str) -> int:
-        self.asked += 1
-        if self.fails:
-            raise SwarmError(Code.NOT_FOUND, f"{task_id} has no namespace")
-        return self.count
+    async def connections(self, task_ids: Sequence[str]) -> Mapping[str, int]:
+        self.asked += len(task_ids)
+        return {} if self.fails else dict.fromkeys(task_ids, self.count)
 
     def is_drained(self, one: Held) -> bool:
         return one.facts(settled=self.draining.settled, busy=self.draining.busy).drained
