@@ -69,13 +69,25 @@ class Worker:
         desk, machine = self._engine.desk, self._engine.machine
         if desk is None:
             reason = f"this node runs no containers: {machine.missing.get(Capability.CONTAINER, '')}"
-            server.add_generic_rpc_handlers((Refusing("swarmpy.api.v1.Containers", reason),))
+            handlers = tuple(Refusing(f"swarmpy.api.v1.{name}", reason) for name in ("Containers", "Images", "Volumes"))
+            server.add_generic_rpc_handlers(handlers)
             return
-        from swarmpy.api.v1 import containers_pb2_grpc
+        from swarmpy.api.v1 import containers_pb2_grpc, images_pb2_grpc, volumes_pb2_grpc
         from worker.containers.servicer import ContainersServicer
+        from worker.image.desk import ImageDesk
+        from worker.image.servicer import ImagesServicer
+        from worker.volume_desk import VolumeDesk
+        from worker.volume_servicer import VolumesServicer
 
         servicer = ContainersServicer(desk, machine.resources.memory_bytes)
         containers_pb2_grpc.add_ContainersServicer_to_server(servicer, server)
+        state_dir, parts = self._place.state_dir, desk.containers
+        images = ImageDesk(parts.client, parts.images.room, state_dir / "run")
+        images_pb2_grpc.add_ImagesServicer_to_server(
+            ImagesServicer(images, state_dir, clock=self._clock, rng=self._rng), server
+        )
+        volumes = VolumesServicer(VolumeDesk(parts.volumes, parts.client.containers))
+        volumes_pb2_grpc.add_VolumesServicer_to_server(volumes, server)
 
     @asynccontextmanager
     async def _serve_local(self) -> AsyncIterator[None]:

@@ -31,6 +31,8 @@ from swarmpy.rpc.stale import stale_interceptors
 
 if TYPE_CHECKING:
     from swarmpy.client.containers import Containers
+    from swarmpy.client.images import Images
+    from swarmpy.client.volumes import Volumes
 
 
 class Client:
@@ -129,6 +131,22 @@ class Client:
         from swarmpy.client.containers import Containers
 
         return Containers(ContainersStub(self._node_channel), self._local)
+
+    @cached_property
+    def images(self) -> Images:
+        """The images of this node, and its registries: loaded when they are asked for first."""
+        from swarmpy.api.v1.images_pb2_grpc import ImagesStub
+        from swarmpy.client.images import Images
+
+        return Images(ImagesStub(self._node_channel), self._local)
+
+    @cached_property
+    def volumes(self) -> Volumes:
+        """The volumes of this node: loaded when they are asked for first."""
+        from swarmpy.api.v1.volumes_pb2_grpc import VolumesStub
+        from swarmpy.client.volumes import Volumes
+
+        return Volumes(VolumesStub(self._node_channel), self._local)
 
     async def _check_control(self) -> None:
         """Raise why no manager can be reached; one that we are connected to need not be asked."""

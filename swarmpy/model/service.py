@@ -59,6 +59,24 @@ class Service(Model, frozen=True):
         return self.spec.labels.get(STACK_LABEL, "")
 
 
+class RegistryAuth(Model, frozen=True):
+    """Who a user is to a registry, `host[:port]`: a name and a password, or an identity token.
+
+    Secrets are not printed.
+    """
+
+    registry: str
+    username: str = ""
+    password: str = ""
+    identity_token: str = ""
+
+    def __repr__(self) -> str:
+        return f"RegistryAuth(registry={self.registry!r}, username={self.username!r})"
+
+    def __rich_repr__(self) -> list[tuple[str, str]]:
+        return [("registry", self.registry), ("username", self.username)]
+
+
 class ServiceVersion(Model, frozen=True):
     """One immutable task template of a service: what a task with this `(service_id, spec_version)` runs.
 

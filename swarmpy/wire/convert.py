@@ -48,9 +48,13 @@ def from_proto(message: Message, struct_type: type[S]) -> S:
 def _message_type(struct_type: type[Model]) -> type[Message]:
     found = getattr(types_pb2, struct_type.__name__, None)
     if found is None:
-        from swarmpy.api.v1 import containers_pb2  # for who talks about one node only
+        from swarmpy.api.v1 import containers_pb2, images_pb2, volumes_pb2  # for who talks about one node only
 
-        found = getattr(containers_pb2, struct_type.__name__)
+        found = next(
+            message
+            for module in (containers_pb2, images_pb2, volumes_pb2)
+            if (message := getattr(module, struct_type.__name__, None)) is not None
+        )
     return typing.cast("type[Message]", found)
 
 

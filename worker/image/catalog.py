@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Final
 
 from swarmpy.errors import Code, SwarmError, invalid, not_found, precondition
@@ -113,11 +114,18 @@ class Catalog:
             raise precondition(f"image {text} is used by {_some(row.used_by)}: remove those first")
         return await self._delete([(row, names, not left)])
 
-    async def prune(self, *, every: bool = False, created_before_s: float | None = None) -> Removed:
+    async def prune(
+        self,
+        *,
+        every: bool = False,
+        created_before_s: float | None = None,
+        labels: Mapping[str, str] = MappingProxyType({}),
+    ) -> Removed:
         """Remove images that no container uses: those without a tag, or with `every` all of them.
 
         Args:
             created_before_s: only those that came here before that wall time.
+            labels: only those that have these labels; an empty value asks for the key alone.
         """
         rows = [
             row
@@ -125,6 +133,7 @@ class Catalog:
             if not row.used_by
             and (every or not row.tags)
             and (created_before_s is None or row.created_at_s < created_before_s)
+            and _has_labels(row, labels)
         ]
         return await self._delete([(row, row.names, True) for row in rows])
 
@@ -206,6 +215,11 @@ def _digests(row: Listed) -> tuple[str, ...]:
 
 def _of(row: Listed, repository: str) -> bool:
     return any(parse_reference(name).repository == repository for name in row.names)
+
+
+def _has_labels(row: Listed, wanted: Mapping[str, str]) -> bool:
+    labels = row.image.config.labels if row.image is not None else {}
+    return all(key in labels and value in ("", labels[key]) for key, value in wanted.items())
 
 
 def _some(users: Sequence[str]) -> str:

@@ -31,21 +31,23 @@ class Importer:
         self._clock = clock
         self._platform = platform
 
-    async def load(self, path: Path, *, name: str = "") -> tuple[Image, ...]:
+    async def load(self, path: Path, *, name: str = "", called: str = "") -> tuple[Image, ...]:
         """Import all images of an archive, OCI layout or of `docker save`, plain or compressed; return them.
 
         Args:
             name: what to call the image where the archive does not say it, or in its place; for one image only.
+            called: what to call the archive in sentences; empty is its path.
         Raises:
             SwarmError: the file, its content or containerd; nothing is left of an image that failed.
         """
-        tarball = await asyncio.to_thread(open_tarball, path)
+        called = called or str(path)
+        tarball = await asyncio.to_thread(open_tarball, path, called)
         try:
             found = await asyncio.to_thread(tarball.images)
             if name and len(found) != 1:
-                raise invalid(f"{path} holds {len(found)} images: a name is for an archive of one")
-            named = [(image, _names(image, name, str(path))) for image in found]
-            return tuple([await self._load(tarball, image, names, str(path)) for image, names in named])
+                raise invalid(f"{called} holds {len(found)} images: a name is for an archive of one")
+            named = [(image, _names(image, name, called)) for image in found]
+            return tuple([await self._load(tarball, image, names, called) for image, names in named])
         finally:
             await asyncio.to_thread(tarball.close)
 

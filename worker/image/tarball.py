@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import lzma
+import os
 import tarfile
 import zlib
 from collections.abc import Iterator
@@ -197,11 +198,14 @@ class Tarball:
         raise SwarmError(Code.CORRUPT, f"{self._name} lacks {path}: the archive is incomplete")
 
     def _damaged(self, error: Exception) -> SwarmError:
-        return SwarmError(Code.CORRUPT, f"{self._name} cannot be read as a tar file: {error}")
+        return SwarmError(
+            Code.CORRUPT,
+            f"{self._name} cannot be read as a tar file: {str(error).partition(os.linesep)[0].rstrip(':')}",
+        )
 
 
-def open_tarball(path: Path) -> Tarball:
-    """Return the archive in a file, plain or compressed.
+def open_tarball(path: Path, called: str = "") -> Tarball:
+    """Return the archive in a file, plain or compressed; `called` is its name in sentences, empty for its path.
 
     Raises:
         SwarmError: NOT_FOUND or FAILED_PRECONDITION, the file cannot be read; CORRUPT, it is no archive.
@@ -213,7 +217,7 @@ def open_tarball(path: Path) -> Tarball:
     except OSError as error:
         raise SwarmError(Code.FAILED_PRECONDITION, f"cannot read {path}: {error.strerror}") from error
     try:
-        return OwnedTarball(file, str(path))
+        return OwnedTarball(file, called or str(path))
     except SwarmError:
         file.close()
         raise

@@ -25,6 +25,7 @@ from worker.executor.limits import Cgroups
 from worker.executor.node import NodeFacts
 from worker.executor.ports import PortPool
 from worker.image.images import Images
+from worker.image.room import ImageRoom, image_room
 from worker.image.types import Image
 from worker.logs.store import LogStore
 from worker.volumes import Volumes
@@ -43,28 +44,33 @@ class NodeImages:
         self._driver = driver
         self._clock = clock
         self._rng = rng
-        self._images: Images | None = None
+        self._room: ImageRoom | None = None
         self._opening = asyncio.Lock()
 
     async def open(self) -> Images:
-        """Return the images.
+        """Return the images. Raises what `room` does."""
+        return (await self.room()).images
+
+    async def room(self) -> ImageRoom:
+        """Return all that looks after images.
 
         Raises:
-            SwarmError: UNAVAILABLE, containerd is away; FAILED_PRECONDITION, its storage driver is not this node's.
+            SwarmError: UNAVAILABLE, containerd is away; FAILED_PRECONDITION, its storage driver is not this node's;
+                INVALID_ARGUMENT, what node.toml says of registries.
         """
         async with self._opening:
-            if self._images is None:
+            if self._room is None:
                 await self._client.namespaces.ensure(self._client.namespace)
                 driver = await choose_driver(self._client, self._state_dir, self._driver)
                 registry = read_settings(read_node_file(self._state_dir).registry, str(self._state_dir / NAME))
-                self._images = Images(self._client, driver, registry, clock=self._clock, rng=self._rng)
-            return self._images
+                self._room = image_room(self._client, driver, registry, clock=self._clock, rng=self._rng)
+            return self._room
 
     @property
     def snapshotter(self) -> str:
         """The storage driver; known once an image or a snapshot has been asked for."""
-        assert self._images is not None, "a record is made after its snapshot"
-        return self._images.snapshotter
+        assert self._room is not None, "a record is made after its snapshot"
+        return self._room.images.snapshotter
 
     async def ensure(self, reference: str) -> Image:
         return await (await self.open()).ensure(reference)

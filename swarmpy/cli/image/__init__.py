@@ -1,0 +1,1 @@
+"""`swarmpy image`, `login` and `logout`."""
