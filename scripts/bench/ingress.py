@@ -1,8 +1,8 @@
 """Published ports: what the kernel leads (`--publish-driver nftables`), and UDP through the data plane, beside direct.
 
 A table of its own leads one port to two listeners of nginx; wrk asks it, and nginx directly, in turns. Needs root. By
-UDP an echo server is asked by clients that each wait for their answer, directly and through a data plane. All run on the
-processors that there are; every figure is a share of direct, measured in the same round.
+UDP an echo server is asked by clients that each wait for their answer, directly and through a data plane. All run on
+the processors that there are; every figure is a share of direct, measured in the same round.
 """
 
 from __future__ import annotations
