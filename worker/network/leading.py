@@ -14,7 +14,7 @@ from worker.network.nft.host import HostTable
 from worker.network.nft.ingress import Entry, IngressTable, Target, why_not_forwarded
 from worker.network.nft.layout import ANY_ADDRESS
 from worker.network.nft.legacy import LegacyTables
-from worker.network.nft.sock import NetfilterSocket
+from worker.network.nft.sock import Netfilter
 from worker.network.publishing import Place, Way
 
 _log = structlog.get_logger()
@@ -23,11 +23,15 @@ _log = structlog.get_logger()
 class Leading:
     """The kernel's published ports of one node."""
 
-    def __init__(self, sock: NetfilterSocket, place: NodePlace, host: HostTable, conntrack: Conntrack) -> None:
+    def __init__(
+        self, sock: Netfilter, place: NodePlace, host: HostTable, conntrack: Conntrack, legacy: LegacyTables
+    ) -> None:
         """
         Args:
             host: the table by which this node's containers are reached.
+            legacy: the machine's older tables.
         """
+        self._legacy = legacy
         self._sock = sock
         self._place = place
         self._host = host
@@ -41,7 +45,7 @@ class Leading:
         Raises:
             SwarmError: the kernel refuses.
         """
-        against = why_not_forwarded(self._sock, legacy=LegacyTables().are_used())
+        against = why_not_forwarded(self._sock, legacy=self._legacy.are_used())
         wanted: dict[Entry, tuple[Target, ...]] = {}
         kept = False
         for (address, port), places in ports.items():

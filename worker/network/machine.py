@@ -63,7 +63,7 @@ class Machine:
             self._table = HostTable(self._sock, place.key, TaskLinks(gateway.prefix, gateway.subnet))
             self._table.ensure()
             self._conntrack = Conntrack(self._sock)
-            self._leading = Leading(self._sock, place, self._table, self._conntrack)
+            self._leading = Leading(self._sock, place, self._table, self._conntrack, LegacyTables())
             self._forwarding = Forwarding(self._sock, place.key, gateway.prefix, legacy=LegacyTables())
             self._said: tuple[str, ...] = ()
             self._addresses = dict(LeaseDirectory(place.leases).read(gateway.subnet).held)
