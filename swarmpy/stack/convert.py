@@ -34,6 +34,7 @@ from swarmpy.stack.faults import Faults
 from swarmpy.stack.networks import StackNetwork, declared, joined, used
 from swarmpy.stack.schema import check
 from swarmpy.stack.tree import Node
+from swarmpy.stack.volumes import mounts, stack_volumes
 
 S = TypeVar("S", bound=msgspec.Struct)
 
@@ -80,7 +81,7 @@ def convert(document: Node, stack: str, *, directory: Path, environ: Mapping[str
         raise invalid(f"{document.place}: there are no services")
     runtime = _runtime(document, Runtime.CONTAINER, "", faults)
     networks = declared(document, stack, faults)
-    context = _Context(stack, directory, environ, runtime, networks)
+    context = _Context(stack, directory, environ, runtime, networks, stack_volumes(document, stack, faults))
     converted = [_service(name, node, context, faults) for name, node in services.mapping.items()]
     for service in converted:
         for before in service.after:
@@ -102,6 +103,7 @@ class _Context:
     environ: Mapping[str, str]
     runtime: Runtime
     networks: Mapping[str, StackNetwork]
+    volumes: Mapping[str, str]
 
 
 def _changed(struct: S, **changes: Any) -> S:
@@ -207,6 +209,18 @@ def _container(keys: Keys, path: str, context: _Context, faults: Faults) -> Cont
         drain_timeout_s=faults.read(extension, "drain_timeout", f"{path}.x-swarmpy", values.duration_s),
         healthcheck=_probe(keys, "healthcheck", path, Healthcheck(), faults),
         readiness=_probe(extension, "readiness", f"{path}.x-swarmpy", Healthcheck(interval_s=READY_INTERVAL_S), faults),
+        hostname=faults.read(keys, "hostname", path, values.text),
+        init=faults.read(keys, "init", path, values.boolean),
+        read_only=faults.read(keys, "read_only", path, values.boolean),
+        tty=faults.read(keys, "tty", path, values.boolean),
+        hosts=faults.read(keys, "extra_hosts", path, values.hosts),
+        dns=faults.read(keys, "dns", path, values.one_or_more),
+        dns_options=faults.read(keys, "dns_opt", path, values.one_or_more),
+        dns_search=faults.read(keys, "dns_search", path, values.one_or_more),
+        mounts=mounts(keys, path, context.volumes, context.directory, faults),
+        cap_add=faults.read(keys, "cap_add", path, values.strings),
+        cap_drop=faults.read(keys, "cap_drop", path, values.strings),
+        sysctls=faults.read(keys, "sysctls", path, values.labels),
         ulimits=faults.read(keys, "ulimits", path, values.ulimits),
         oom_score_adj=faults.read(keys, "oom_score_adj", path, values.integer(lowest=-1000)),
     )

@@ -37,6 +37,8 @@ _SERVICE: Final[Keys] = {
     **dict.fromkeys(("image", "command", "entrypoint", "environment", "env_file", "labels", "ports", "expose")),
     **dict.fromkeys(("working_dir", "user", "group_add", "stop_signal", "stop_grace_period", "ulimits")),
     **dict.fromkeys(("oom_score_adj", "depends_on", "networks", "network_mode")),
+    **dict.fromkeys(("hostname", "init", "read_only", "tty", "cap_add", "cap_drop", "sysctls", "extra_hosts")),
+    **dict.fromkeys(("dns", "dns_opt", "dns_search", "volumes", "tmpfs")),
     "healthcheck": _HEALTHCHECK,
     "logging": dict.fromkeys(("driver", "options")),
     "deploy": _DEPLOY,
@@ -46,19 +48,19 @@ _NETWORK: Final[Keys] = {
     **dict.fromkeys(("name", "external", "driver", "driver_opts", "labels", "internal", "attachable")),
     "ipam": dict.fromkeys(("driver", "config")),
 }
+_VOLUME: Final[Keys] = dict.fromkeys(("name", "external", "driver"))
 _DOCUMENT: Final[Keys] = {
-    **dict.fromkeys(("version", "name", "services", "networks")),
+    **dict.fromkeys(("version", "name", "services", "networks", "volumes")),
     "x-swarmpy": {"runtime": None},
 }
 
 _KNOWN_WORDS: Final = """
-annotations attach blkio_config build cap_add cap_drop cgroup cgroup_parent configs container_name cpu_count
-cpu_percent cpu_period cpu_quota cpu_rt_period cpu_rt_runtime cpu_shares cpus cpuset credential_spec develop
-device_cgroup_rules devices dns dns_opt dns_search domainname extends external_links extra_hosts generic_resources
-enable_ipv4 enable_ipv6 gpus hostname include init ipc isolation label_file links logging mac_address mem_limit
-mem_reservation mem_swappiness memswap_limit models oom_kill_disable pid pids_limit platform post_start
-pre_stop preferences privileged profiles provider pull_policy read_only restart runtime scale secrets
-security_opt shm_size stdin_open storage_opt sysctls tmpfs tty use_api_socket userns_mode uts volumes volumes_from
+annotations attach blkio_config build cgroup cgroup_parent configs container_name cpu_count cpu_percent cpu_period
+cpu_quota cpu_rt_period cpu_rt_runtime cpu_shares cpus cpuset credential_spec develop device_cgroup_rules devices
+domainname extends external_links extra_hosts generic_resources enable_ipv4 enable_ipv6 gpus include ipc isolation
+label_file links logging mac_address mem_limit mem_reservation mem_swappiness memswap_limit models oom_kill_disable
+pid pids_limit platform post_start pre_stop preferences privileged profiles provider pull_policy restart runtime
+scale secrets security_opt shm_size stdin_open storage_opt use_api_socket userns_mode uts volumes_from
 """
 _KNOWN_ELSEWHERE: Final = frozenset(_KNOWN_WORDS.split())
 """Keys of the Compose specification that swarmpy knows of and does not honour yet."""
@@ -77,7 +79,7 @@ _HINTS: Final[Mapping[str, str]] = {
 def check(document: Node) -> Iterator[Fault]:
     """Yield a fault for every key that is not honoured."""
     yield from _check(document, _DOCUMENT, "")
-    for kind, keys in (("services", _SERVICE), ("networks", _NETWORK)):
+    for kind, keys in (("services", _SERVICE), ("networks", _NETWORK), ("volumes", _VOLUME)):
         try:
             found = document.mapping.get(kind)
             for name, child in (found.mapping if found is not None else {}).items():

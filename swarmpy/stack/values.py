@@ -186,3 +186,15 @@ def depends_on(node: Node) -> tuple[str, ...]:
         if condition is not None and condition.value != "service_started":
             raise invalid(f"condition {text(condition)} of {name} is not supported yet: use service_started")
     return tuple(node.mapping)
+
+
+def one_or_more(node: Node) -> tuple[str, ...]:
+    """Return a list of scalars, or one alone."""
+    return strings(node) if isinstance(node.value, list) else (text(node),)
+
+
+def hosts(node: Node) -> tuple[str, ...]:
+    """Return lines of a hosts file, `name:address`, from a list of them (with `=`, too) or a mapping."""
+    if isinstance(node.value, list):
+        return tuple(item.replace("=", ":", 1) for item in strings(node))
+    return tuple(f"{name}:{text(child)}" for name, child in node.mapping.items())

@@ -43,6 +43,8 @@ SCALARS: Final = (
     Flag("endpoint-mode", "vip|dnsrr", "What the service's name stands for (vip)"),
     Flag("entrypoint", "COMMAND", "Replace the image's entrypoint; of a process, what comes before its arguments"),
     *_probe_flags(),
+    Flag("hostname", "NAME", "Host name of the containers; may hold placeholders such as {{.Task.Slot}}"),
+    Flag("init", "", "Run a minimal init process that reaps and forwards signals"),
     Flag("limit-cpu", "CPUS", "Most CPU time of a task, such as 0.5"),
     Flag("limit-memory", "BYTES", "Most memory of a task, such as 64m"),
     Flag("limit-pids", "NUMBER", "Most processes and threads of a task, 0 for no limit"),
@@ -50,6 +52,7 @@ SCALARS: Final = (
     Flag("log-opt", "NAME=VALUE", "Option of the log driver: max-size, max-file", many=True),
     Flag("oom-score-adj", "NUMBER", "Out-of-memory score adjustment, -1000 to 1000"),
     Flag("quiet", "", "Show no progress", short="q"),
+    Flag("read-only", "", "The image's files cannot be changed"),
     Flag("replicas", "NUMBER", "Number of tasks (1)"),
     Flag("replicas-max-per-node", "NUMBER", "Most tasks on one node, 0 for no limit"),
     Flag("reserve-cpu", "CPUS", "CPU time that a node must have free"),
@@ -61,12 +64,19 @@ SCALARS: Final = (
     *_rollout_flags("rollback"),
     Flag("stop-grace-period", "DURATION", "Time from the stop signal to the kill (10s)"),
     Flag("stop-signal", "SIGNAL", "Signal that stops a task (SIGTERM)"),
+    Flag("tty", "", "Give the containers a terminal", short="t"),
     *_rollout_flags("update"),
     Flag("user", "NAME|UID[:GROUP|GID]", "User of the task", short="u"),
     Flag("workdir", "DIR", "Working directory", short="w"),
 )
 
 LISTS: Final = (
+    Flag("dns", "ADDRESS", "Name server of the containers", many=True),
+    Flag("dns-option", "OPTION", "Option of the containers' resolver", many=True),
+    Flag("dns-search", "DOMAIN", "Search domain of the containers", many=True),
+    Flag("host", "NAME:ADDRESS", "Line of the containers' hosts file", many=True),
+    Flag("mount", "MOUNT", "Mount: type=bind|volume|tmpfs,source=...,target=...", many=True),
+    Flag("sysctl", "NAME=VALUE", "Kernel setting of the containers' own", many=True),
     Flag("constraint", "EXPRESSION", "Placement constraint, such as node.labels.zone==a", many=True),
     Flag("container-label", "KEY=VALUE", "Label of the tasks", many=True),
     Flag("env", "KEY[=VALUE]", "Environment variable", short="e", many=True),
@@ -76,6 +86,12 @@ LISTS: Final = (
     Flag("network", "NETWORK", "Network to join: NAME, or name=NAME,alias=ALIAS", many=True),
     Flag("publish", "PORT", "Published port: [PUBLISHED:]TARGET[/PROTOCOL][,OPTION=VALUE...]", short="p", many=True),
     Flag("ulimit", "NAME=SOFT[:HARD]", "Resource limit of the task's processes", many=True),
+)
+
+# Not in pairs: an added one takes a dropped one's place, and the other way round.
+CAPABILITIES: Final = (
+    Flag("cap-add", "CAPABILITY", "Add a Linux capability, or ALL", many=True),
+    Flag("cap-drop", "CAPABILITY", "Drop a Linux capability, or ALL", many=True),
 )
 
 CREATE_ONLY: Final = (
@@ -92,34 +108,39 @@ UPDATE_ONLY: Final = (
     Flag("rollback", "", "Put the previous spec back"),
 )
 
-_REFUSED_SCALARS: Final = ["credential-spec", "hostname", "isolation", "max-concurrent"]
-_REFUSED_SWITCHES: Final = ("init", "no-resolve-image", "read-only", "tty", "with-registry-auth")
-_REFUSED_BOTH: Final = ("cap-add", "cap-drop")
-_REFUSED_LISTS: Final = (
-    *("config", "dns", "dns-option", "dns-search", "generic-resource", "host", "mount"),
-    *("placement-pref", "secret", "sysctl"),
-)
+_REFUSED_SCALARS: Final = ("credential-spec", "isolation", "max-concurrent")
+_REFUSED_SWITCHES: Final = ("no-resolve-image", "with-registry-auth")
+_REFUSED_LISTS: Final = ("config", "generic-resource", "placement-pref", "secret")
 
 
 def _refused(pairs: bool) -> tuple[Flag, ...]:
     lists = [f"{name}-{verb}" for name in _REFUSED_LISTS for verb in ("add", "rm")] if pairs else _REFUSED_LISTS
     return (
         *(Flag(name, "VALUE", "Not supported yet", supported=False) for name in _REFUSED_SCALARS),
-        *(
-            Flag(name, "", "Not supported yet", supported=False, short="t" if name == "tty" else "")
-            for name in _REFUSED_SWITCHES
-        ),
-        *(Flag(n, "VALUE", "Not supported yet", many=True, supported=False) for n in (*_REFUSED_BOTH, *lists)),
+        *(Flag(name, "", "Not supported yet", supported=False) for name in _REFUSED_SWITCHES),
+        *(Flag(name, "VALUE", "Not supported yet", many=True, supported=False) for name in lists),
     )
 
 
 def _pair(flag: Flag) -> tuple[Flag, Flag]:
-    removed = {"publish": "TARGET[/PROTOCOL]", "expose": "TARGET[/PROTOCOL]", "constraint": "EXPRESSION"}
+    removed = {
+        "publish": "TARGET[/PROTOCOL]",
+        "expose": "TARGET[/PROTOCOL]",
+        "constraint": "EXPRESSION",
+        "mount": "TARGET",
+        "host": "NAME:ADDRESS",
+    }
     return (
         Flag(f"{flag.name}-add", flag.metavar, f"Add or replace: {flag.help}", many=True),
         Flag(f"{flag.name}-rm", removed.get(flag.name, "NAME"), f"Remove by name: {flag.name}", many=True),
     )
 
 
-CREATE: Final = (*SCALARS, *LISTS, *CREATE_ONLY, *_refused(pairs=False))
-UPDATE: Final = (*SCALARS, *(half for flag in LISTS for half in _pair(flag)), *UPDATE_ONLY, *_refused(pairs=True))
+CREATE: Final = (*SCALARS, *LISTS, *CAPABILITIES, *CREATE_ONLY, *_refused(pairs=False))
+UPDATE: Final = (
+    *SCALARS,
+    *(half for flag in LISTS for half in _pair(flag)),
+    *CAPABILITIES,
+    *UPDATE_ONLY,
+    *_refused(pairs=True),
+)

@@ -11,8 +11,10 @@ import msgspec
 
 from swarmpy.cli.given import Given
 from swarmpy.model.endpoints import PublishMode, Transport, addresses_meet
-from swarmpy.model.spec import PortSpec, ServiceSpec
+from swarmpy.model.kernel import capability_name
+from swarmpy.model.spec import ContainerSpec, Mount, PortSpec, ServiceSpec
 from swarmpy.notation.limits import merge_ulimits, parse_ulimit
+from swarmpy.notation.mounts import parse_mount
 from swarmpy.notation.networks import merge_networks, name_of, named, parse_network
 from swarmpy.notation.pairs import merge_env, parse_env, parse_labels
 from swarmpy.notation.ports import parse_expose, parse_publish, parse_target
@@ -44,6 +46,13 @@ def apply_lists(
         env=merge_env(spec.task.container.env, _env(given, f"env{added}", environ), gone("env")),
         labels=_labels(spec.task.container.labels, given, f"container-label{added}", gone("container-label")),
         groups=_items(spec.task.container.groups, given.items(f"group{added}"), gone("group")),
+        dns=_items(spec.task.container.dns, given.items(f"dns{added}"), gone("dns")),
+        dns_options=_items(spec.task.container.dns_options, given.items(f"dns-option{added}"), gone("dns-option")),
+        dns_search=_items(spec.task.container.dns_search, given.items(f"dns-search{added}"), gone("dns-search")),
+        hosts=_items(spec.task.container.hosts, given.items(f"host{added}"), gone("host")),
+        mounts=_mounts(spec.task.container.mounts, given.parse_items(f"mount{added}", parse_mount), gone("mount")),
+        sysctls=_labels(spec.task.container.sysctls, given, f"sysctl{added}", gone("sysctl")),
+        **_capabilities(spec.task.container, given),
         ulimits=merge_ulimits(
             spec.task.container.ulimits, given.parse_items(f"ulimit{added}", parse_ulimit), gone("ulimit")
         ),
@@ -78,6 +87,31 @@ def _labels(present: Mapping[str, str], given: Given, flag: str, removed: Iterab
     for item in given.parse_items(flag, lambda text: parse_labels((text,))):
         labels.update(item)
     return labels
+
+
+def _mounts(present: Iterable[Mount], added: Iterable[Mount], removed: Iterable[str]) -> tuple[Mount, ...]:
+    """Return the mounts by target: an added one takes the place of the one that is there."""
+    gone = set(removed)
+    mounts = {mount.target: mount for mount in present if mount.target not in gone}
+    mounts.update({mount.target: mount for mount in added})
+    return tuple(mounts.values())
+
+
+def _capabilities(container: ContainerSpec, given: Given) -> dict[str, tuple[str, ...]]:
+    """Return what is added and dropped: what was dropped before and is added now is neither, and the reverse."""
+    added = tuple(_capability(name) for name in given.items("cap-add"))
+    dropped = tuple(_capability(name) for name in given.items("cap-drop"))
+    present_added = tuple(name for name in map(_capability, container.cap_add) if name not in dropped)
+    present_dropped = tuple(name for name in map(_capability, container.cap_drop) if name not in added)
+    return {
+        "cap_add": tuple(dict.fromkeys((*present_added, *added))),
+        "cap_drop": tuple(dict.fromkeys((*present_dropped, *dropped))),
+    }
+
+
+def _capability(name: str) -> str:
+    """Return a capability's full name; one that is none stays as it is, and is refused with the spec."""
+    return capability_name(name) or name
 
 
 def _items(present: Iterable[str], added: Iterable[str], removed: Iterable[str]) -> tuple[str, ...]:

@@ -156,7 +156,7 @@ def test_every_key_lands_in_its_field(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("body", "sentence"),
     [
-        ("    tty: true\n", "c.yaml:5: services.a.tty is not supported yet"),
+        ("    privileged: true\n", "c.yaml:5: services.a.privileged is not supported yet"),
         ("    imge: x\n", "c.yaml:5: services.a.imge is not a key of a Compose file; did you mean image?"),
         ("    image: x\n", "c.yaml:5: services.a.image: a plain process has no image: remove it"),
         ("    labels: 3\n", "c.yaml:5: services.a.labels: must be a mapping, not a number"),
@@ -193,7 +193,10 @@ def test_faults_name_file_line_and_key(body: str, sentence: str) -> None:
         ("services: [a]", "c.yaml:1: services must be a mapping, not a list"),
         ("services: {a: }", "it needs an image, or `x-swarmpy: {runtime: process}`"),
         ("services: {a: {x-swarmpy: {runtime: process}}}", "a plain process needs a command"),
-        ("services: {a: {image: x, volumes: [v]}}", "services.a.volumes is not supported yet"),
+        ("services: {a: {image: x, volumes: [v]}}", 'services.a.volumes[0]: invalid mount "v": the path'),
+        ("services: {a: {image: x, volumes: ['v:/v']}}", 'the volume "v" is not declared'),
+        ("services: {a: {image: x, tmpfs: t}}", 'services.a.tmpfs: invalid mount "t"'),
+        ("services: {a: {image: x}}\nvolumes: {v: {driver: nfs}}", 'volumes.v.driver: "nfs" is not supported'),
         ("services: {a: {image: x}}\nsecrets: {s: {}}", "c.yaml:2: secrets is not supported yet"),
     ],
 )
