@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
+from swarmpy.cli.each import confirmed
 from swarmpy.cli.filters import filter_option, label_filter, matches_labels, parse_filters
 from swarmpy.cli.flag import Flag, add_flags
 from swarmpy.cli.given import Given, usage_error
@@ -143,12 +144,8 @@ def prune(session: Session, filters: Sequence[str], force: bool) -> None:
     wanted = parse_filters(filters, PRUNE_FILTERS)
     labels = label_filter(wanted["label"])
     before = min((session.now() - parse_duration_s(text) for text in wanted["until"]), default=session.now())
-    if not force:
-        session.out.write(f"{PRUNE_WARNING}\nAre you sure you want to continue? [y/N] ")
-        session.out.flush()
-        if session.stdin().readline().strip().casefold() not in ("y", "yes"):
-            session.echo()
-            return
+    if not force and not confirmed(session, PRUNE_WARNING):
+        return
 
     async def work(client: Client) -> list[str]:
         removed = []

@@ -9,6 +9,7 @@ import click
 import msgspec
 
 from swarmpy.cli.documents import in_order, node_document
+from swarmpy.cli.each import to_each
 from swarmpy.cli.filters import filter_option, label_filter, parse_filters
 from swarmpy.cli.given import usage_error
 from swarmpy.cli.output import list_options, show_list, show_objects
@@ -157,20 +158,7 @@ def demote(session: Session, refs: Sequence[str]) -> None:
 @click.pass_obj
 def rm(session: Session, refs: Sequence[str], force: bool) -> int:
     """Remove nodes that are down."""
-
-    async def work(client: Client) -> int:
-        failed = 0
-        for ref in refs:
-            try:
-                await client.nodes.remove(ref, force=force)
-            except SwarmError as error:
-                failed = 1
-                session.warn(f"Error: {error.message}")
-            else:
-                session.echo(ref)
-        return failed
-
-    return session.run(work)
+    return to_each(session, refs, lambda client, ref: client.nodes.remove(ref, force=force))
 
 
 def _set_role(session: Session, refs: Sequence[str], role: NodeRole) -> None:

@@ -3,24 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 import click
 
 from swarmpy import units
+from swarmpy.cli.each import confirmed, of_each, to_each
 from swarmpy.cli.filters import filter_option, label_filter, matches_labels, parse_filters
 from swarmpy.cli.flag import Flag, add_flags
 from swarmpy.cli.given import Given
 from swarmpy.cli.human import timestamp
-from swarmpy.cli.image.change import confirmed
 from swarmpy.cli.output import list_options, show_list, show_objects
 from swarmpy.cli.session import Session
-from swarmpy.errors import SwarmError, not_supported
+from swarmpy.errors import not_supported
 from swarmpy.model.volume import LocalVolume
 from swarmpy.notation.pairs import parse_labels
-
-if TYPE_CHECKING:
-    from swarmpy.client import Client
 
 LOCAL: Final = "local"
 FILTERS: Final = ("dangling", "driver", "label", "name")
@@ -95,18 +92,8 @@ def _document(one: LocalVolume) -> dict[str, Any]:
 def inspect(session: Session, names: Sequence[str], format_: str) -> int:
     """Show volumes in detail."""
 
-    async def work(client: Client) -> tuple[list[LocalVolume], int]:
-        found, failed = [], 0
-        for name in names:
-            try:
-                found.append(await client.volumes.get(name))
-            except SwarmError as error:
-                failed = 1
-                session.warn(f"Error: {error.message}")
-        return found, failed
-
-    found, failed = session.run(work)
-    show_objects(session, [_document(one) for one in found], format_=format_)
+    found, failed = of_each(session, names, lambda client, name: client.volumes.get(name))
+    show_objects(session, [_document(one) for _, one in found], format_=format_)
     return failed
 
 
@@ -116,20 +103,7 @@ def inspect(session: Session, names: Sequence[str], format_: str) -> int:
 @click.pass_obj
 def rm(session: Session, names: Sequence[str], force: bool) -> int:
     """Remove volumes that no container uses."""
-
-    async def work(client: Client) -> int:
-        failed = 0
-        for name in names:
-            try:
-                await client.volumes.remove(name, force=force)
-            except SwarmError as error:
-                failed = 1
-                session.warn(f"Error: {error.message}")
-            else:
-                session.echo(name)
-        return failed
-
-    return session.run(work)
+    return to_each(session, names, lambda client, name: client.volumes.remove(name, force=force))
 
 
 @volume.command()

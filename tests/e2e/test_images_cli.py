@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 import subprocess
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -12,12 +11,13 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 
-from scripts.cluster import Cluster, Node
+from scripts.cluster import Node
 from scripts.cluster.node import PROGRAM, Output
 from tests.support import docker_registry
 from tests.support.container_node import lacking
 from tests.support.docker_registry import USER, DockerRegistry
 from tests.support.images import busybox_image, push
+from tests.support.single_node import single_node
 
 REASON = lacking() or docker_registry.lacking()
 pytestmark = [
@@ -38,18 +38,9 @@ def registry() -> Iterator[DockerRegistry]:
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def node() -> AsyncIterator[Node]:
-    cluster = Cluster(environ={**os.environ, "SWARMPY_CONTAINERD": ""})
-    alone = cluster.new_node()
-    alone.start()
-    try:
-        await alone.ready()
-        yield alone
-    finally:
-        await cluster.close()
-        try:
-            await asyncio.to_thread(cluster.stop)
-        finally:
-            await asyncio.to_thread(cluster.discard)
+    """A node that is in no swarm; each test removes what it made."""
+    async with single_node() as running:
+        yield running
 
 
 @pytest_asyncio.fixture(autouse=True, loop_scope="module")

@@ -17,11 +17,12 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 
-from scripts.cluster import Cluster, Node, until
+from scripts.cluster import Node, until
 from scripts.cluster.node import PROGRAM, Output
 from tests.support import docker_registry
 from tests.support.container_node import lacking
 from tests.support.images import Entry, busybox_image, directory, push
+from tests.support.single_node import single_node
 
 REASON = lacking() or docker_registry.lacking()
 pytestmark = [
@@ -46,18 +47,8 @@ def image() -> Iterator[str]:
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def node() -> AsyncIterator[Node]:
     """A node that is in no swarm; each test removes what it made."""
-    cluster = Cluster(environ={**os.environ, "SWARMPY_CONTAINERD": ""})
-    alone = cluster.new_node()
-    alone.start()
-    try:
-        await alone.ready()
-        yield alone
-    finally:
-        await cluster.close()
-        try:
-            await asyncio.to_thread(cluster.stop)
-        finally:
-            await asyncio.to_thread(cluster.discard)
+    async with single_node() as running:
+        yield running
 
 
 @pytest_asyncio.fixture(autouse=True, loop_scope="module")

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Final
 import click
 
 from swarmpy import units
-from swarmpy.cli.container.each import to_each
 from swarmpy.cli.container.keys import DEFAULT, parse_keys
+from swarmpy.cli.each import confirmed, of_each, to_each
 from swarmpy.cli.filters import label_filter, matches_labels, parse_filters
 from swarmpy.cli.given import usage_error
 from swarmpy.cli.session import Session
@@ -150,17 +150,10 @@ def rm(session: Session, refs: Sequence[str], force: bool, volumes: bool) -> int
 def wait(session: Session, refs: Sequence[str]) -> int:
     """Wait until containers have ended, and show their exit codes."""
 
-    async def work(client: Client) -> int:
-        failed = 0
-        for ref in refs:
-            try:
-                session.echo(str(await client.containers.wait(ref)))
-            except SwarmError as error:
-                failed = 1
-                session.warn(f"Error: {error.message}")
-        return failed
+    async def one(client: Client, ref: str) -> None:
+        session.echo(str(await client.containers.wait(ref)))
 
-    return session.run(work)
+    return of_each(session, refs, one)[1]
 
 
 @click.command()
@@ -172,12 +165,8 @@ def prune(session: Session, filters: Sequence[str], force: bool) -> int:
     wanted = parse_filters(filters, ("label", "until"))
     labels = label_filter(wanted["label"])
     before = min((session.now() - units.parse_duration_s(text) for text in wanted["until"]), default=None)
-    if not force:
-        session.out.write(f"{PRUNE_WARNING}\nAre you sure you want to continue? [y/N] ")
-        session.out.flush()
-        if session.stdin().readline().strip().casefold() not in ("y", "yes"):
-            session.echo()
-            return 0
+    if not force and not confirmed(session, PRUNE_WARNING):
+        return 0
 
     def goes(one: Container) -> bool:
         old = before is None or one.created_at < before

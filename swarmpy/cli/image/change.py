@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final
 import click
 
 from swarmpy import units
+from swarmpy.cli.each import confirmed
 from swarmpy.cli.filters import label_filter, parse_filters
 from swarmpy.cli.session import Session
 from swarmpy.errors import Code, SwarmError
@@ -71,16 +72,6 @@ def prune(session: Session, every: bool, force: bool, filters: Sequence[str]) ->
         _say(session, removed)
         session.echo()
     session.echo(f"Total reclaimed space: {units.human_bytes(removed.reclaimed_bytes)}")
-
-
-def confirmed(session: Session, warning: str) -> bool:
-    """Ask whether to go on."""
-    session.out.write(f"{warning}\nAre you sure you want to continue? [y/N] ")
-    session.out.flush()
-    answer = session.stdin().readline().strip().casefold() in ("y", "yes")
-    if not answer:
-        session.echo()
-    return answer
 
 
 def _say(session: Session, removed: RemovedImages) -> None:

@@ -11,13 +11,12 @@ import click
 
 from swarmpy import units
 from swarmpy.cli import table
+from swarmpy.cli.each import of_each
 from swarmpy.cli.human import ago, timestamp
 from swarmpy.cli.output import show_objects
 from swarmpy.cli.session import Session
-from swarmpy.errors import SwarmError
 
 if TYPE_CHECKING:
-    from swarmpy.client import Client
     from swarmpy.client.images import ImageDetail
 
 _HISTORY: Final = ("IMAGE", "CREATED", "CREATED BY", "SIZE", "COMMENT")
@@ -31,18 +30,8 @@ _STEP_WIDTH: Final = 45
 def inspect(session: Session, refs: Sequence[str], format_: str) -> int:
     """Show images in detail."""
 
-    async def work(client: Client) -> tuple[list[ImageDetail], int]:
-        found, failed = [], 0
-        for ref in refs:
-            try:
-                found.append(await client.images.get(ref))
-            except SwarmError as error:
-                failed = 1
-                session.warn(f"Error: {error.message}")
-        return found, failed
-
-    found, failed = session.run(work)
-    show_objects(session, [image_document(one) for one in found], format_=format_)
+    found, failed = of_each(session, refs, lambda client, ref: client.images.get(ref))
+    show_objects(session, [image_document(one) for _, one in found], format_=format_)
     return failed
 
 
