@@ -43,13 +43,15 @@ class Watch:
         self._start_time = start_time
         self._describe = describe
         self._pids: dict[str, int] = {}
+        self._new: dict[str, int] = {}  # noted since an inventory was asked for, which may not have them
 
     def note(self, task_id: str, pid: int) -> None:
         """Remember a container's process: exits of another one are of an earlier start, and are not told."""
-        self._pids[task_id] = pid
+        self._pids[task_id] = self._new[task_id] = pid
 
     def forget(self, task_id: str) -> None:
         self._pids.pop(task_id, None)
+        self._new.pop(task_id, None)
 
     async def run(self, listener: Listener) -> None:
         """Watch until cancelled; while containerd is away, try again with back-off."""
@@ -69,10 +71,13 @@ class Watch:
     async def _session(self, listener: Listener, telling: asyncio.TaskGroup) -> None:
         async with self._client.events.subscribe(_FILTER) as events:
             # Asked after the subscription has begun, so that no exit falls between the two.
+            self._new.clear()
             processes = await self._client.tasks.list()
             started = [p for p in processes if p.status in _STARTED]
             self._pids.update({p.container_id: p.pid for p in started})
-            listener.inventory({p.container_id: await self._found(p) for p in started})
+            found = {p.container_id: await self._found(p) for p in started}
+            late = {task_id: Found(Started(pid, self._start_time(pid))) for task_id, pid in self._new.items()}
+            listener.inventory(late | found)
             async for event in events:
                 if isinstance(event, TaskExit) and not event.exec_id and self._is_known(event):
                     exited = Exited(event.status, event.at_s)
