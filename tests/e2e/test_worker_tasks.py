@@ -192,10 +192,8 @@ async def test_a_port_of_host_mode_keeps_its_number(bench: Bench) -> None:
     status = await bench.manager.status("first", TaskState.RUNNING)
     assert [p.port for p in status.host_ports] == [free.port]
     bench.manager.assign(version, "second")
-    waits = "another task here still has it"
-    await bench.manager.until(
-        lambda: waits in bench.manager.statuses["second"].message, "the second waits for the port"
-    )
+    waits, statuses = "another task here still has it", bench.manager.statuses
+    await bench.manager.until(lambda: "second" in statuses and waits in statuses["second"].message, "the second waits")
     bench.manager.want("first", TaskState.SHUTDOWN)
     status = await bench.manager.status("second", TaskState.RUNNING)
     assert [p.port for p in status.host_ports] == [free.port]
