@@ -21,6 +21,7 @@ MOST_PROBES: Final = 16
 _MOST_OUTPUT_BYTES: Final = 4096
 _READ_BYTES: Final = 65536
 _KILL_WITHIN_S: Final = 5.0
+_AGAIN_S: Final = 0.01
 
 
 class Probes:
@@ -69,25 +70,37 @@ class Probes:
 
     async def _start(self, task_id: str, exec_id: str, process: dict[str, Any], fifos: tuple[str, str]) -> None:
         stdout, stderr = fifos
-        try:
-            await self._tasks.exec(task_id, exec_id, process, stdout=stdout, stderr=stderr)
-        except SwarmError as error:
-            if error.code is not Code.ALREADY_EXISTS:
-                raise
+        while True:
+            try:
+                await self._tasks.exec(task_id, exec_id, process, stdout=stdout, stderr=stderr)
+                break
+            except SwarmError as error:
+                if error.code is not Code.ALREADY_EXISTS:
+                    raise
+            # A former worker's, or the last one: a busy shim may refuse to forget what has only just ended.
             await self._end(task_id, exec_id)
-            await self._tasks.exec(task_id, exec_id, process, stdout=stdout, stderr=stderr)
+            await asyncio.sleep(_AGAIN_S)
         await self._tasks.start(task_id, exec_id)
 
     async def _end(self, task_id: str, exec_id: str) -> None:
         """Kill the command if it still runs, and have the shim forget it; one that is gone is no error."""
         try:
-            if await self._tasks.kill(task_id, signal.SIGKILL, exec_id=exec_id):
+            if await self._kill(task_id, exec_id):
                 async with asyncio.timeout(_KILL_WITHIN_S):
                     await self._tasks.wait(task_id, exec_id)
             await self._tasks.delete_process(task_id, exec_id)
         except (SwarmError, TimeoutError):
             # The container has ended with all that ran in it, or the next probe of this name meets it again.
             return
+
+    async def _kill(self, task_id: str, exec_id: str) -> bool:
+        """Return whether there was something to kill; a command that was made and never started cannot be signalled."""
+        try:
+            return await self._tasks.kill(task_id, signal.SIGKILL, exec_id=exec_id)
+        except SwarmError as error:
+            if error.code is Code.FAILED_PRECONDITION:
+                return False
+            raise
 
 
 class _Output:
