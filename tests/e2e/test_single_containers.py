@@ -67,8 +67,11 @@ async def state_of(node: Node, name: str) -> dict[str, object]:
 
 
 async def status_is(node: Node, name: str, wanted: str) -> None:
+    """Wait for a container's state; it may be a command under way that will create it."""
+
     async def ask() -> bool:
-        return (await state_of(node, name))["Status"] == wanted
+        inspected = await node.cli("container", "inspect", name, check=False)
+        return inspected.status == 0 and json.loads(inspected.out)[0]["State"]["Status"] == wanted
 
     await until(ask, what=f"{name} is {wanted}")
 
