@@ -16,6 +16,7 @@ from manager.raft.transport.outbox import Outbox
 from manager.raft.transport.wire import decode_batch, encode_batch
 from manager.raft.types import Message, Metadata
 from swarmpy.api.v1 import raft_pb2 as pb
+from swarmpy.cancelling import end_if_cancelled
 from swarmpy.clock import Clock
 from swarmpy.errors import Code, SwarmError
 from swarmpy.rpc.dial import peer_channel
@@ -115,6 +116,7 @@ class Link:
                 self._note(error)
             finally:
                 self._ended()
+            end_if_cancelled()
             pause_s = min(self._network.retry_s * 2**self._failures, self._network.retry_most_s)
             self._failures = min(self._failures + 1, 16)
             await self._pause(pause_s * self._rng.uniform(0.5, 1.0))

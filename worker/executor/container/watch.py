@@ -9,6 +9,7 @@ from typing import Final
 
 import structlog
 
+from swarmpy.cancelling import end_if_cancelled
 from swarmpy.clock import Clock
 from swarmpy.errors import SwarmError
 from worker.backoff import full_jitter_s
@@ -62,6 +63,7 @@ class Watch:
                     await self._session(listener, telling)
                     failures = 0
                 except SwarmError as error:
+                    end_if_cancelled()
                     failures += 1
                     if failures == 1:
                         _log.warning("containerd is not reached", error=error.message)
