@@ -29,6 +29,7 @@ from swarmpy.model.cluster import ClusterSpec
 from swarmpy.model.config import ConfigSpec
 from swarmpy.model.network import NetworkSpec
 from swarmpy.model.node import Node, NodeSpec
+from swarmpy.model.service import RegistryAuth
 from swarmpy.model.spec import ServiceSpec
 from swarmpy.model.states import NodeRole
 from swarmpy.wire.convert import fill, from_proto, to_proto
@@ -96,7 +97,7 @@ class ControlServicer(control_pb2_grpc.ControlServicer):
 
     async def CreateService(self, request: pb.CreateServiceRequest, context: Any) -> pb.CreateServiceResponse:
         spec = from_proto(request.spec, ServiceSpec)
-        service, warnings = await self._services.create(spec, _request_id(request))
+        service, warnings = await self._services.create(spec, _request_id(request), _auth(request))
         return pb.CreateServiceResponse(service=_service(service), warnings=warnings)
 
     async def GetService(self, request: pb.GetServiceRequest, context: Any) -> pb.GetServiceResponse:
@@ -113,7 +114,9 @@ class ControlServicer(control_pb2_grpc.ControlServicer):
 
     async def UpdateService(self, request: pb.UpdateServiceRequest, context: Any) -> pb.UpdateServiceResponse:
         spec = None if request.rollback else from_proto(request.spec, ServiceSpec)
-        service, warnings = await self._services.update(request.service_id, request.version, spec, _request_id(request))
+        service, warnings = await self._services.update(
+            request.service_id, request.version, spec, _request_id(request), _auth(request)
+        )
         return pb.UpdateServiceResponse(service=_service(service), warnings=warnings)
 
     async def RemoveService(self, request: pb.RemoveServiceRequest, context: Any) -> pb.RemoveServiceResponse:
@@ -194,6 +197,10 @@ class HealthServicer(node_pb2_grpc.HealthServicer):
 
     async def Check(self, request: node_pb2.HealthRequest, context: Any) -> node_pb2.HealthResponse:
         return self._check()
+
+
+def _auth(request: pb.CreateServiceRequest | pb.UpdateServiceRequest) -> RegistryAuth | None:
+    return from_proto(request.auth, RegistryAuth) if request.HasField("auth") else None
 
 
 def _request_id(request: Any) -> str:

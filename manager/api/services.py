@@ -5,6 +5,7 @@ from __future__ import annotations
 import msgspec
 
 from manager.api.attachments import with_network_ids
+from manager.api.credentials import check_credentials, inherited
 from manager.api.paging import Rows, has_labels, has_prefix, read_page
 from manager.api.ports import check_ports, target_ports
 from manager.api.resolve import find_service
@@ -17,7 +18,7 @@ from swarmpy.api.v1 import control_pb2 as pb
 from swarmpy.clock import Clock
 from swarmpy.errors import Code, InvalidSpecError, SwarmError, invalid, precondition
 from swarmpy.ids import RandomBytes, new_id
-from swarmpy.model.service import Service, ServiceVersion, UpdateStatus, version_id
+from swarmpy.model.service import RegistryAuth, Service, ServiceVersion, UpdateStatus, version_id
 from swarmpy.model.spec import ServiceSpec
 from swarmpy.model.states import ModeKind, TaskState
 from swarmpy.model.validate import validate_service
@@ -31,8 +32,13 @@ class Services:
         self._clock = clock
         self._random_bytes = random_bytes
 
-    async def create(self, spec: ServiceSpec, request_id: str) -> tuple[Service, list[str]]:
+    async def create(
+        self, spec: ServiceSpec, request_id: str, auth: RegistryAuth | None = None
+    ) -> tuple[Service, list[str]]:
         """Store a new service; return it with what the user should know.
+
+        Args:
+            auth: whom its tasks pull the image as.
 
         Raises:
             SwarmError: INVALID_ARGUMENT with every fault of the spec, ALREADY_EXISTS for its name or a port.
@@ -44,8 +50,9 @@ class Services:
         def change(tx: Transaction) -> Service:
             _check_name(tx, spec)
             check_ports(tx, spec, service_id)
+            check_credentials(tx, spec, auth)
             wanted = with_network_ids(tx, spec)
-            tx.create(SERVICE_VERSIONS, _version(service_id, 1, wanted, now_s))
+            tx.create(SERVICE_VERSIONS, _version(service_id, 1, wanted, auth, now_s))
             return tx.create(
                 SERVICES,
                 Service(id=service_id, spec=wanted, created_at=now_s, updated_at=now_s, spec_revision=tx.revision),
@@ -55,12 +62,19 @@ class Services:
         return service, service_warnings(self._store.view(), spec)
 
     async def update(
-        self, service_id: str, version: int, spec: ServiceSpec | None, request_id: str
+        self,
+        service_id: str,
+        version: int,
+        spec: ServiceSpec | None,
+        request_id: str,
+        auth: RegistryAuth | None = None,
     ) -> tuple[Service, list[str]]:
         """Replace a service's spec; None puts the previous one back.
 
         Args:
             version: that of the service that the change was built on.
+            auth: whom its tasks pull the image as; None keeps what was given before for the image's registry. Alone it
+                changes nothing for tasks that are there.
         Raises:
             SwarmError: OUT_OF_SEQUENCE where the spec changed since, INVALID_ARGUMENT, NOT_FOUND.
         """
@@ -72,7 +86,8 @@ class Services:
             service = find_service(tx, service_id)
             check_in_sequence(f"service {service.name}", version, service.spec_revision)
             wanted = spec if spec is not None else _previous(service)
-            return _replace_spec(tx, service, with_network_ids(tx, wanted), now_s)
+            check_credentials(tx, wanted, auth)
+            return _replace_spec(tx, service, with_network_ids(tx, wanted), auth, now_s)
 
         service = await self._store.update(change, request_id=request_id)
         return service, service_warnings(self._store.view(), service.spec)
@@ -138,7 +153,9 @@ def _previous(service: Service) -> ServiceSpec:
     return service.previous_spec
 
 
-def _replace_spec(tx: Transaction, service: Service, spec: ServiceSpec, now_s: float) -> Service:
+def _replace_spec(
+    tx: Transaction, service: Service, spec: ServiceSpec, auth: RegistryAuth | None, now_s: float
+) -> Service:
     if spec.name != service.name:
         raise invalid(f"service {service.name} cannot be renamed to {spec.name!r}: create a new service instead")
     if spec.mode.kind is not service.spec.mode.kind:
@@ -149,9 +166,14 @@ def _replace_spec(tx: Transaction, service: Service, spec: ServiceSpec, now_s: f
     )
     if template(spec) != template(service.spec):
         number = service.spec_version + 1
-        tx.create(SERVICE_VERSIONS, _version(service.id, number, spec, now_s))
+        pull_auth = auth or inherited(tx, service.id, spec)
+        tx.create(SERVICE_VERSIONS, _version(service.id, number, spec, pull_auth, now_s))
         # What was said of the update before does not hold for this one.
         changed = msgspec.structs.replace(changed, spec_version=number, update_status=UpdateStatus())
+    elif auth is not None:
+        current = tx.get(SERVICE_VERSIONS, version_id(service.id, service.spec_version))
+        if current is not None and current.pull_auth != auth:
+            tx.update(SERVICE_VERSIONS, msgspec.structs.replace(current, pull_auth=auth))
     return tx.update(SERVICES, changed)
 
 
@@ -160,7 +182,9 @@ def template(spec: ServiceSpec) -> tuple[object, ...]:
     return (spec.task, target_ports(spec))
 
 
-def _version(service_id: str, number: int, spec: ServiceSpec, now_s: float) -> ServiceVersion:
+def _version(
+    service_id: str, number: int, spec: ServiceSpec, pull_auth: RegistryAuth | None, now_s: float
+) -> ServiceVersion:
     return ServiceVersion(
         id=version_id(service_id, number),
         service_id=service_id,
@@ -170,4 +194,5 @@ def _version(service_id: str, number: int, spec: ServiceSpec, now_s: float) -> S
         task=spec.task,
         ports=target_ports(spec),
         created_at=now_s,
+        pull_auth=pull_auth,
     )

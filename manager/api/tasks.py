@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 
+import msgspec
+
 from manager.api.paging import MAX_LOOKED_AT, Rows, has_prefix, limit_of, read_page
 from manager.api.resolve import find_task
 from manager.store.store import Store
@@ -20,9 +22,11 @@ class Tasks:
         self._store = store
 
     def get(self, ref: str) -> tuple[Task, ServiceVersion | None]:
+        """Return a task and what it is made from, without the credentials of its registry."""
         view = self._store.view()
         task = find_task(view, ref)
-        return task, view.get(SERVICE_VERSIONS, task.service_version_id)
+        version = view.get(SERVICE_VERSIONS, task.service_version_id)
+        return task, msgspec.structs.replace(version, pull_auth=None) if version is not None else None
 
     def list(self, wanted: pb.TaskFilter, page: pb.Page) -> Rows[Task]:
         """Return one page of the tasks that pass the filter; one of service or node is served from an index."""

@@ -207,9 +207,11 @@ class Dispatcher:
         for task_change in commit.of(TASKS):
             self._take_task(task_change)
         for version_change in commit.of(SERVICE_VERSIONS):
-            if version_change.after is None:
-                for session in self._sessions.values():
+            for session in self._sessions.values():
+                if version_change.after is None:
                     session.drop_version(version_change.id)
+                elif version_change.before is not None:
+                    session.renew_version(version_change.id)
         for network_change in commit.of(NETWORKS):
             if network_change.after is None:
                 for session in self._sessions.values():

@@ -51,6 +51,7 @@ class WorkerSession:
         self._dirty: dict[str, None] = {}
         self._complete_due = True
         self._known_versions: set[str] = set()
+        self._renewed_versions: set[str] = set()
         self._gone_versions: list[str] = []
         self._known_networks: set[str] = set()
         self._gone_networks: list[str] = []
@@ -190,11 +191,12 @@ class WorkerSession:
 
     def _add_version(self, view: View, batch: pb.Assignments, task: Task) -> None:
         key = task.service_version_id
-        if key in self._known_versions:
+        if key in self._known_versions and key not in self._renewed_versions:
             return
         version = view.get(SERVICE_VERSIONS, key)
         if version is not None:
             self._known_versions.add(key)
+            self._renewed_versions.discard(key)
             batch.service_versions.append(cast(types_pb2.ServiceVersion, to_proto(version)))
 
     def _add_networks(self, view: View, batch: pb.Assignments, task: Task) -> None:
@@ -208,8 +210,13 @@ class WorkerSession:
         """Note that the worker has stopped this task: it waits for the watermark no more."""
         self._stopping.discard(task_id)
 
+    def renew_version(self, version_id: str) -> None:
+        """Note that a service version has other credentials: it goes along with its next task."""
+        self._renewed_versions.add(version_id)
+
     def drop_version(self, version_id: str) -> None:
         """Note that a service version is gone: nothing refers to it any more, and the worker may forget it."""
+        self._renewed_versions.discard(version_id)
         if version_id in self._known_versions:
             self._known_versions.remove(version_id)
             self._gone_versions.append(version_id)

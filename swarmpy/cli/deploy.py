@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import click
@@ -15,6 +16,7 @@ from swarmpy.model.spec import STACK_LABEL
 from swarmpy.stack.plan import Action, Step, in_order, plan
 
 if TYPE_CHECKING:
+    from swarmpy.cli.service.images import ImageDesk
     from swarmpy.cli.session import Session
     from swarmpy.client import Client
     from swarmpy.client.convergence import Progress
@@ -23,8 +25,20 @@ if TYPE_CHECKING:
     from swarmpy.stack.convert import Converted
 
 
-def deploy_stack(session: Session, name: str, desired: Converted, *, prune: bool, detach: bool, quiet: bool) -> None:
+def deploy_stack(
+    session: Session,
+    name: str,
+    desired: Converted,
+    desk_of: Callable[[Client], ImageDesk],
+    *,
+    prune: bool,
+    detach: bool,
+    quiet: bool,
+) -> None:
     """Bring the stack `name` to `desired`, and unless detached wait until it has converged.
+
+    Args:
+        desk_of: gives what knows the digests and credentials of images.
 
     Raises:
         SwarmError: a step was refused (those before it stay done), or a service will not converge.
@@ -34,10 +48,15 @@ def deploy_stack(session: Session, name: str, desired: Converted, *, prune: bool
 
     async def work(client: Client) -> None:
         present = await _present(client, name)
-        services = await make_networks(session, client, desired)
+        desk = desk_of(client)
+        before = {service.name: service.spec for service in present}
+        services = [
+            replace(service, spec=await desk.resolved(service.spec, before.get(service.spec.name)))
+            for service in await make_networks(session, client, desired)
+        ]
         outcome: dict[Action, list[Service]] = {action: [] for action in Action}
         for step in plan(services, present, prune=prune):
-            outcome[step.action].append(await _carry_out(session, client, step))
+            outcome[step.action].append(await _carry_out(session, client, step, desk))
             sent.append(step.name)
         if prune:
             await remove_networks(session, client, unused(await networks_of(client, name), desired))
@@ -62,18 +81,19 @@ async def _present(client: Client, name: str) -> list[Service]:
     return [listed.service for listed in await client.services.list(ServiceFilter(labels={STACK_LABEL: name}))]
 
 
-async def _carry_out(session: Session, client: Client, step: Step) -> Service:
+async def _carry_out(session: Session, client: Client, step: Step, desk: ImageDesk) -> Service:
     """Do one step and return the service as it is (of a removal: was)."""
     match step:
         case Step(Action.CREATE, name, _, spec) if spec is not None:
             session.echo(f"Creating service {name}")
-            written = await client.services.create(spec)
+            written = await client.services.create(spec, auth=await desk.credentials(spec))
         case Step(Action.UPDATE, name, service, spec) if service is not None and spec is not None:
             session.echo(f"Updating service {name} (id: {service.id})")
-            written = await client.services.update(service, spec)
+            written = await client.services.update(service, spec, auth=await desk.credentials(spec))
         case Step(Action.KEEP, name, service) if service is not None:
             session.echo(f"Service {name} is up to date")
-            return service
+            auth = await desk.credentials(service.spec)
+            return (await client.services.update(service, service.spec, auth=auth)).service if auth else service
         case Step(Action.REMOVE, name, service) if service is not None:
             session.echo(f"Removing service {name}")
             await client.services.remove(service.id)

@@ -12,6 +12,7 @@ from swarmpy.model.service import Service
 from swarmpy.model.spec import TaskSpec
 from swarmpy.model.states import Runtime, TaskState, word
 from swarmpy.model.task import Task
+from swarmpy.notation.images import without_digest
 from swarmpy.notation.ports import shown as shown_port
 
 if TYPE_CHECKING:
@@ -23,7 +24,8 @@ COMMAND_WIDTH = 40
 def what_runs(task: TaskSpec, *, no_trunc: bool = False) -> str:
     """Return the image, or of plain processes the command line."""
     if task.runtime is Runtime.CONTAINER:
-        return task.container.image
+        image = task.container.image
+        return image if no_trunc else without_digest(image)
     line = shlex.join((*task.container.command, *task.container.args))
     return line if no_trunc else shorten(line, COMMAND_WIDTH)
 

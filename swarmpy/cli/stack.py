@@ -11,10 +11,13 @@ import click
 from swarmpy.cli.filters import filter_option, parse_filters
 from swarmpy.cli.given import usage_error
 from swarmpy.cli.output import list_options, show_list
+from swarmpy.cli.service.images import ImageDesk, ResolveImage
 from swarmpy.cli.session import Session
 from swarmpy.cli.tasks import Listing, TaskView, show_tasks, task_options
 from swarmpy.errors import not_found
 from swarmpy.model.spec import STACK_LABEL
+from swarmpy.model.states import word
+from swarmpy.notation.choices import parse_choice
 
 if TYPE_CHECKING:
     from swarmpy.client import Client, ListedService
@@ -35,11 +38,26 @@ def stack() -> None:
 @click.option("-d", "--detach", is_flag=True, help="Return at once instead of waiting for the services.")
 @click.option("--prune", is_flag=True, help="Remove services that the files no longer name.")
 @click.option("-q", "--quiet", is_flag=True, help="Show no progress.")
-@click.option("--resolve-image", default="always", hidden=True)
+@click.option(
+    "--resolve-image",
+    type=click.Choice([word(choice) for choice in ResolveImage]),
+    default="always",
+    help="When registries are asked which digests the images have (always).",
+)
+@click.option(
+    "--with-registry-auth", "with_auth", is_flag=True, help="Have the nodes pull with your credentials of login."
+)
 @click.argument("name", metavar="STACK")
 @click.pass_obj
 def deploy(
-    session: Session, files: Sequence[str], detach: bool, prune: bool, quiet: bool, resolve_image: str, name: str
+    session: Session,
+    files: Sequence[str],
+    detach: bool,
+    prune: bool,
+    quiet: bool,
+    resolve_image: str,
+    with_auth: bool,
+    name: str,
 ) -> None:
     """Create a stack, or bring it to what its files say."""
     from swarmpy.cli.deploy import deploy_stack
@@ -47,7 +65,12 @@ def deploy(
 
     loaded = _load(session, files)
     desired = convert(loaded.document, name, directory=loaded.directory, environ=session.environ)
-    deploy_stack(session, name, desired, prune=prune, detach=detach, quiet=quiet)
+    policy = parse_choice(resolve_image, ResolveImage)
+
+    def desk_of(client: Client) -> ImageDesk:
+        return ImageDesk(session, client, policy, with_auth=with_auth)
+
+    deploy_stack(session, name, desired, desk_of, prune=prune, detach=detach, quiet=quiet)
 
 
 @stack.command()

@@ -13,7 +13,7 @@ from swarmpy.client.call import PAGE_SIZE, Caller
 from swarmpy.client.results import ListedService, ServiceStatus, Written
 from swarmpy.client.selection import ServiceFilter
 from swarmpy.errors import Code, SwarmError, precondition
-from swarmpy.model.service import Service
+from swarmpy.model.service import RegistryAuth, Service
 from swarmpy.model.spec import ServiceSpec
 from swarmpy.model.states import ModeKind, word
 from swarmpy.wire.convert import fill, from_proto
@@ -33,19 +33,36 @@ class Services:
         self._stub = stub
         self._call = call
 
-    async def create(self, spec: ServiceSpec, *, timeout_s: float | None = None) -> Written:
+    async def create(
+        self, spec: ServiceSpec, *, auth: RegistryAuth | None = None, timeout_s: float | None = None
+    ) -> Written:
         """Create a service.
+
+        Args:
+            auth: whom its tasks pull the image as.
 
         Raises:
             SwarmError: ALREADY_EXISTS, or INVALID_ARGUMENT with every fault of the spec.
         """
         request = pb.CreateServiceRequest(request_id=self._call.request_id())
         fill(request.spec, spec)
+        if auth is not None:
+            fill(request.auth, auth)
         answer = await self._call(self._stub.CreateService, request, timeout_s)
         return Written(service=from_proto(answer.service, Service), warnings=tuple(answer.warnings))
 
-    async def update(self, service: Service, spec: ServiceSpec, *, timeout_s: float | None = None) -> Written:
+    async def update(
+        self,
+        service: Service,
+        spec: ServiceSpec,
+        *,
+        auth: RegistryAuth | None = None,
+        timeout_s: float | None = None,
+    ) -> Written:
         """Replace the spec of `service`, as it was read.
+
+        Args:
+            auth: whom its tasks pull the image as; None keeps what was given before.
 
         Raises:
             SwarmError: OUT_OF_SEQUENCE if the service changed since it was read.
@@ -54,6 +71,8 @@ class Services:
             request_id=self._call.request_id(), service_id=service.id, version=service.version
         )
         fill(request.spec, spec)
+        if auth is not None:
+            fill(request.auth, auth)
         return await self._update(request, timeout_s)
 
     async def rollback(self, service: Service, *, timeout_s: float | None = None) -> Written:

@@ -19,6 +19,9 @@ NETWORKS: Final = 3
 PORTS: Final = 4
 """The level from which on ports may be published otherwise than by TCP on every node's data address."""
 
+CREDENTIALS: Final = 4
+"""The level from which on services may be stored with credentials for their image's registry."""
+
 VARIABLE: Final = "SWARMPY_FEATURE_LEVEL"
 """Has a node act as one of an older release would, so that an upgrade can be tried out."""
 

@@ -80,7 +80,8 @@ class RegistryAuth(Model, frozen=True):
 class ServiceVersion(Model, frozen=True):
     """One immutable task template of a service: what a task with this `(service_id, spec_version)` runs.
 
-    Kept while the service exists or a task refers to it. Sent once to each worker that needs it.
+    Kept while the service exists or a task refers to it. Sent once to each worker that needs it. `pull_auth` is what
+    the image is pulled with; it may be renewed, and no user is ever answered with it.
     """
 
     id: str
@@ -92,6 +93,7 @@ class ServiceVersion(Model, frozen=True):
     ports: tuple[ServicePort, ...] = ()
     version: int = 0
     created_at: float = 0.0
+    pull_auth: RegistryAuth | None = None
 
 
 def version_id(service_id: str, number: int) -> str:

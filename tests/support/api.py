@@ -18,10 +18,10 @@ from swarmpy.api.v1 import types_pb2 as types
 from swarmpy.errors import SwarmError
 from swarmpy.model.cluster import Cluster, JoinTokens, RootCA
 from swarmpy.model.node import Node
-from swarmpy.model.service import Service
+from swarmpy.model.service import RegistryAuth, Service
 from swarmpy.model.spec import ContainerSpec, EndpointSpec, PortSpec, ServiceMode, ServiceSpec, TaskSpec
 from swarmpy.model.states import Runtime
-from swarmpy.wire.convert import from_proto, to_proto
+from swarmpy.wire.convert import fill, from_proto, to_proto
 from tests.support.clock import FakeClock
 from tests.support.cluster import random_source
 from tests.support.store import put, running_store
@@ -35,18 +35,26 @@ class Api:
     servicer: ControlServicer
     calls: int = 0
 
-    async def create(self, spec: ServiceSpec, request_id: str | None = None) -> Service:
+    async def create(
+        self, spec: ServiceSpec, request_id: str | None = None, *, auth: RegistryAuth | None = None
+    ) -> Service:
         message = cast(types.ServiceSpec, to_proto(spec))
         request = pb.CreateServiceRequest(request_id=self._id(request_id), spec=message)
+        if auth is not None:
+            fill(request.auth, auth)
         return from_proto((await self.servicer.CreateService(request, None)).service, Service)
 
-    async def update(self, service: Service, spec: ServiceSpec, *, version: int | None = None) -> Service:
+    async def update(
+        self, service: Service, spec: ServiceSpec, *, version: int | None = None, auth: RegistryAuth | None = None
+    ) -> Service:
         request = pb.UpdateServiceRequest(
             request_id=self._id(None),
             service_id=service.id,
             version=service.version if version is None else version,
             spec=cast(types.ServiceSpec, to_proto(spec)),
         )
+        if auth is not None:
+            fill(request.auth, auth)
         return from_proto((await self.servicer.UpdateService(request, None)).service, Service)
 
     async def roll_back(self, service: Service) -> Service:

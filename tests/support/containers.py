@@ -12,6 +12,7 @@ from typing import Any
 
 from swarmpy.errors import Code, SwarmError, not_found
 from swarmpy.model.endpoints import HostPort
+from swarmpy.registry.credentials import Credentials
 from worker.assignments import Assignment
 from worker.containerd.types import Container, Event, Exited, Mount, Process, ProcessStatus, TaskExit
 from worker.image.config import ImageConfig
@@ -42,7 +43,7 @@ class FakeImages:
         self.images: dict[str, Image] = {"web:1": image()}
         self.keys: set[str] = set()
 
-    async def ensure(self, reference: str) -> Image:
+    async def ensure(self, reference: str, *, auth: Credentials | None = None) -> Image:
         if reference not in self.images:
             raise not_found(f"there is no image {reference}")
         return self.images[reference]

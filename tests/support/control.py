@@ -65,6 +65,8 @@ class FakeCluster:
         self.closed = False
         self.page_size = 1000
         self.calls: list[tuple[str, Any]] = []
+        self.digests: dict[str, str] = {}
+        self.unresolved: set[str] = set()
         self.failures: list[SwarmError] = []
         self.services: dict[str, Service] = {}
         self.tasks: dict[str, Task] = {}

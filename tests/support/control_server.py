@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from hashlib import sha256
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -14,8 +15,9 @@ import grpc
 import msgspec
 
 from swarmpy.api.v1 import control_pb2 as pb
-from swarmpy.api.v1 import node_pb2, types_pb2
+from swarmpy.api.v1 import images_pb2, node_pb2, types_pb2
 from swarmpy.api.v1.control_pb2_grpc import ControlServicer, add_ControlServicer_to_server
+from swarmpy.api.v1.images_pb2_grpc import ImagesServicer, add_ImagesServicer_to_server
 from swarmpy.api.v1.node_pb2_grpc import LocalNodeServicer, add_LocalNodeServicer_to_server
 from swarmpy.errors import Code, InvalidSpecError, SwarmError, precondition
 from swarmpy.model.cluster import ClusterSpec
@@ -24,6 +26,7 @@ from swarmpy.model.node import NodeSpec
 from swarmpy.model.spec import ServiceSpec
 from swarmpy.model.states import NodeRole, NodeState, TaskState
 from swarmpy.model.validate import validate_config_spec
+from swarmpy.registry.reference import parse_reference
 from swarmpy.rpc.stale import STALE_KEY
 from swarmpy.rpc.status import STATUS, to_metadata
 from swarmpy.wire.convert import fill, from_proto
@@ -41,6 +44,8 @@ class FakeServer:
         self._pool = ThreadPoolExecutor(8)
         self._server = grpc.server(self._pool, interceptors=[_Boundary(cluster)])
         add_LocalNodeServicer_to_server(_Local(cluster), self._server)
+        images = _Images(cluster)  # type: ignore[abstract]  # of its calls, a service asks for one only
+        add_ImagesServicer_to_server(images, self._server)
         self._server.add_insecure_port(f"unix:{run / 'node.sock'}")
         if control:
             add_ControlServicer_to_server(_Control(cluster), self._server)
@@ -92,6 +97,20 @@ class _Boundary(grpc.ServerInterceptor):
         else:
             make = grpc.unary_unary_rpc_method_handler
         return make(call, handler.request_deserializer, handler.response_serializer)
+
+
+class _Images(ImagesServicer):
+    """Registries that have an image under every name but those that are told to be away."""
+
+    def __init__(self, cluster: FakeCluster) -> None:
+        self._cluster = cluster
+
+    def Resolve(self, request: Any, context: Any) -> Any:
+        reference = request.reference
+        if reference in self._cluster.unresolved:
+            raise SwarmError(Code.UNAVAILABLE, "the registry does not answer", retryable=False)
+        digest = self._cluster.digests.get(reference) or f"sha256:{sha256(reference.encode()).hexdigest()}"
+        return images_pb2.ResolveImageResponse(reference=f"{parse_reference(reference).familiar()}@{digest}")
 
 
 class _Control(NetworkCalls, ControlServicer):

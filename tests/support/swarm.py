@@ -10,6 +10,7 @@ Leaving the block stops every node as an operator does, and fails if a process, 
 from __future__ import annotations
 
 import asyncio
+import os
 import socket
 import sys
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -59,10 +60,17 @@ class Swarm(Cluster):
         wrap: Sequence[str] = (),
         network: Network | None = None,
         options: Sequence[str] = STOP_TASKS,
+        environ: Mapping[str, str] = os.environ,
     ) -> None:
         spec = spec or ClusterSpec(heartbeat_period_s=HEARTBEAT_S)
         super().__init__(
-            workers=size - 1, spec=spec, state_dirs=state_dirs, wrap=wrap, network=network, options=options
+            workers=size - 1,
+            spec=spec,
+            state_dirs=state_dirs,
+            wrap=wrap,
+            network=network,
+            options=options,
+            environ=environ,
         )
 
     async def add(self, name: str) -> Node:

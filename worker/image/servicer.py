@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 import random
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Final, cast
+from typing import Any, Final, TypeVar, cast
 
 from swarmpy.api.v1 import containers_pb2, images_pb2_grpc, types_pb2
 from swarmpy.api.v1 import images_pb2 as pb
 from swarmpy.clock import Clock
-from swarmpy.errors import invalid
+from swarmpy.errors import SwarmError, invalid
 from swarmpy.node_file import NAME, read_node_file
 from swarmpy.registry.client import Registry
 from swarmpy.registry.credentials import Credentials, FixedKeychain, Keychain
 from swarmpy.registry.platforms import parse_platform
 from swarmpy.registry.reference import parse_reference
 from swarmpy.registry.settings import read_settings
+from swarmpy.registry.transport import Patience
 from swarmpy.wire.convert import to_proto
 from worker.image.catalog import Removed
 from worker.image.desk import ImageDesk
@@ -27,6 +28,9 @@ from worker.image.types import PullEvent
 # ruff: noqa: N802  # the methods have the names that the proto gives them
 
 PIECE_BYTES: Final = 1 << 20
+QUESTION: Final = Patience(connect_s=5.0, idle_s=10.0, call_s=10.0, attempts=2)
+"""A person waits for the answer."""
+T = TypeVar("T")
 
 
 class ImagesServicer(images_pb2_grpc.ImagesServicer):
@@ -40,7 +44,7 @@ class ImagesServicer(images_pb2_grpc.ImagesServicer):
 
     def _registry(self, keychain: Keychain | None = None) -> Registry:
         settings = read_settings(read_node_file(self._state_dir).registry, str(self._state_dir / NAME))
-        return Registry(settings, keychain, clock=self._clock, rng=self._rng)
+        return Registry(settings, keychain, clock=self._clock, rng=self._rng, patience=QUESTION)
 
     async def Pull(self, request: pb.PullImageRequest, context: Any) -> None:  # type: ignore[override]  # a coroutine that writes its answers is as good
         desk = self._desk
@@ -128,14 +132,14 @@ class ImagesServicer(images_pb2_grpc.ImagesServicer):
         auth = _credentials(request.auth)
         keychain = FixedKeychain({name.domain: auth}) if auth is not None else None
         async with self._registry(keychain) as registry:
-            found = await registry.resolve(name)
+            found = await _once(registry.resolve(name))
         return pb.ResolveImageResponse(reference=replace(name, digest=found.digest).familiar())
 
     async def Login(self, request: pb.LoginRequest, context: Any) -> pb.LoginResponse:
         auth = request.auth
         given = Credentials(auth.username, auth.password, auth.identity_token)
         async with self._registry() as registry:
-            keep = await registry.login(auth.registry, given)
+            keep = await _once(registry.login(auth.registry, given))
         return pb.LoginResponse(
             keep=types_pb2.RegistryAuth(
                 registry=auth.registry,
@@ -144,6 +148,14 @@ class ImagesServicer(images_pb2_grpc.ImagesServicer):
                 identity_token=keep.identity_token,
             )
         )
+
+
+async def _once(question: Awaitable[T]) -> T:
+    """Return the answer; a failure says that the caller need not ask again, as the registry was asked often enough."""
+    try:
+        return await question
+    except SwarmError as error:
+        raise SwarmError(error.code, error.message, retryable=False) from error
 
 
 def _credentials(auth: types_pb2.RegistryAuth) -> Credentials | None:

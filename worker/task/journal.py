@@ -15,6 +15,7 @@ import structlog
 
 from swarmpy.errors import Code, SwarmError
 from swarmpy.model.base import Model
+from swarmpy.model.states import TaskState
 from swarmpy.model.task import TaskStatus
 from worker.assignments import Assignment
 
@@ -57,6 +58,15 @@ class Journal(Protocol):
         """Forget a task; one that is not known is no error."""
 
 
+def _without_spent_credentials(record: TaskRecord) -> TaskRecord:
+    """Return the record without what its image was pulled with, once it is pulled: no secret stays on disk for long."""
+    assignment = record.assignment
+    if assignment.version.pull_auth is None or record.status.state < TaskState.READY:
+        return record
+    version = msgspec.structs.replace(assignment.version, pull_auth=None)
+    return msgspec.structs.replace(record, assignment=msgspec.structs.replace(assignment, version=version))
+
+
 class FileJournal:
     """Records in `<directory>/<task id>.msgpack`."""
 
@@ -86,7 +96,7 @@ class FileJournal:
         path = self._path(record.assignment.id)
         beside = path.with_suffix(".tmp")
         try:
-            beside.write_bytes(_ENCODER.encode(record))
+            beside.write_bytes(_ENCODER.encode(_without_spent_credentials(record)))
             beside.replace(path)
         except OSError as error:
             with contextlib.suppress(OSError):

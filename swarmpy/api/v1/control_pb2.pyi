@@ -488,18 +488,24 @@ class CreateServiceRequest(_message.Message):
 
     REQUEST_ID_FIELD_NUMBER: _builtins.int
     SPEC_FIELD_NUMBER: _builtins.int
+    AUTH_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
     @_builtins.property
     def spec(self) -> _types_pb2.ServiceSpec: ...
+    @_builtins.property
+    def auth(self) -> _types_pb2.RegistryAuth:
+        """whom its tasks pull the image as"""
+
     def __init__(
         self,
         *,
         request_id: _builtins.str = ...,
         spec: _types_pb2.ServiceSpec | None = ...,
+        auth: _types_pb2.RegistryAuth | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["spec", b"spec"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["auth", b"auth", "spec", b"spec"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["request_id", b"request_id", "spec", b"spec"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["auth", b"auth", "request_id", b"request_id", "spec", b"spec"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -734,6 +740,7 @@ class UpdateServiceRequest(_message.Message):
     VERSION_FIELD_NUMBER: _builtins.int
     SPEC_FIELD_NUMBER: _builtins.int
     ROLLBACK_FIELD_NUMBER: _builtins.int
+    AUTH_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
     service_id: _builtins.str
     version: _builtins.int
@@ -741,6 +748,10 @@ class UpdateServiceRequest(_message.Message):
     """put the previous spec back; `spec` is not read"""
     @_builtins.property
     def spec(self) -> _types_pb2.ServiceSpec: ...
+    @_builtins.property
+    def auth(self) -> _types_pb2.RegistryAuth:
+        """without it: what was given before for the image's registry"""
+
     def __init__(
         self,
         *,
@@ -749,10 +760,11 @@ class UpdateServiceRequest(_message.Message):
         version: _builtins.int = ...,
         spec: _types_pb2.ServiceSpec | None = ...,
         rollback: _builtins.bool = ...,
+        auth: _types_pb2.RegistryAuth | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["spec", b"spec"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["auth", b"auth", "spec", b"spec"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["request_id", b"request_id", "rollback", b"rollback", "service_id", b"service_id", "spec", b"spec", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["auth", b"auth", "request_id", b"request_id", "rollback", b"rollback", "service_id", b"service_id", "spec", b"spec", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -1557,6 +1557,7 @@ class ServiceVersion(_message.Message):
     PORTS_FIELD_NUMBER: _builtins.int
     VERSION_FIELD_NUMBER: _builtins.int
     CREATED_AT_FIELD_NUMBER: _builtins.int
+    PULL_AUTH_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     service_id: _builtins.str
     number: _builtins.int
@@ -1569,6 +1570,10 @@ class ServiceVersion(_message.Message):
     def labels(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]: ...
     @_builtins.property
     def ports(self) -> _containers.RepeatedCompositeFieldContainer[Global___ServicePort]: ...
+    @_builtins.property
+    def pull_auth(self) -> Global___RegistryAuth:
+        """to workers only"""
+
     def __init__(
         self,
         *,
@@ -1581,10 +1586,11 @@ class ServiceVersion(_message.Message):
         ports: _abc.Iterable[Global___ServicePort] | None = ...,
         version: _builtins.int = ...,
         created_at: _builtins.float = ...,
+        pull_auth: Global___RegistryAuth | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["task", b"task"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["pull_auth", b"pull_auth", "task", b"task"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["created_at", b"created_at", "id", b"id", "labels", b"labels", "name", b"name", "number", b"number", "ports", b"ports", "service_id", b"service_id", "task", b"task", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["created_at", b"created_at", "id", b"id", "labels", b"labels", "name", b"name", "number", b"number", "ports", b"ports", "pull_auth", b"pull_auth", "service_id", b"service_id", "task", b"task", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -16,7 +16,7 @@ from swarmpy.model.spec import ContainerSpec, ServiceSpec, TaskSpec
 from swarmpy.model.states import ModeKind, Runtime, word
 from swarmpy.notation.pairs import merge_env, parse_env, read_env_file
 
-NOT_SENT: Final = ("detach", "quiet")
+NOT_SENT: Final = ("detach", "no-resolve-image", "quiet", "resolve-image")
 """Flags that are not about the spec."""
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -11,8 +11,12 @@ from swarmpy.cli.flag import add_flags
 from swarmpy.cli.given import Given
 from swarmpy.cli.service.build import new_spec
 from swarmpy.cli.service.flags import CREATE
+from swarmpy.cli.service.images import ImageDesk, ResolveImage, resolve_image
 from swarmpy.cli.service.wait import send
 from swarmpy.cli.session import Session
+
+if TYPE_CHECKING:
+    from swarmpy.client import Client, Written
 
 
 @click.command(context_settings={"allow_interspersed_args": False})
@@ -26,9 +30,15 @@ def create(session: Session, /, arguments: tuple[str, ...], **values: Any) -> No
     """
     given = Given(values, CREATE)
     spec = new_spec(given, arguments, session.environ, suffix=secrets.token_hex(3))
+    policy = resolve_image(given, ResolveImage.ALWAYS)
+
+    async def call(client: Client) -> Written:
+        desk = ImageDesk(session, client, policy, with_auth=given.switch("with-registry-auth"))
+        return await client.services.create(await desk.resolved(spec), auth=await desk.credentials(spec))
+
     send(
         session,
-        lambda client: client.services.create(spec),
+        call,
         said=lambda service: service.id,
         detach=given.switch("detach"),
         quiet=given.switch("quiet"),

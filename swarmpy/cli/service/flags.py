@@ -50,6 +50,7 @@ SCALARS: Final = (
     Flag("limit-pids", "NUMBER", "Most processes and threads of a task, 0 for no limit"),
     Flag("log-driver", "DRIVER", "What keeps the tasks' output: json-file, local, journald or none (json-file)"),
     Flag("log-opt", "NAME=VALUE", "Option of the log driver: max-size, max-file", many=True),
+    Flag("no-resolve-image", "", "Never ask the registry for the image's digest: as --resolve-image never"),
     Flag("oom-score-adj", "NUMBER", "Out-of-memory score adjustment, -1000 to 1000"),
     Flag("quiet", "", "Show no progress", short="q"),
     Flag("read-only", "", "The image's files cannot be changed"),
@@ -57,6 +58,7 @@ SCALARS: Final = (
     Flag("replicas-max-per-node", "NUMBER", "Most tasks on one node, 0 for no limit"),
     Flag("reserve-cpu", "CPUS", "CPU time that a node must have free"),
     Flag("reserve-memory", "BYTES", "Memory that a node must have free"),
+    Flag("resolve-image", "always|changed|never", "When the registry is asked which digest the image has"),
     Flag("restart-condition", "any|on-failure|none", "When a stopped task is replaced (any)"),
     Flag("restart-delay", "DURATION", "Time before a task is replaced (at once, then backing off to 30s)"),
     Flag("restart-max-attempts", "NUMBER", "Most replacements of a task, 0 for no limit"),
@@ -67,6 +69,7 @@ SCALARS: Final = (
     Flag("tty", "", "Give the containers a terminal", short="t"),
     *_rollout_flags("update"),
     Flag("user", "NAME|UID[:GROUP|GID]", "User of the task", short="u"),
+    Flag("with-registry-auth", "", "Have the nodes pull the image with your credentials of `swarmpy login`"),
     Flag("workdir", "DIR", "Working directory", short="w"),
 )
 
@@ -109,7 +112,6 @@ UPDATE_ONLY: Final = (
 )
 
 _REFUSED_SCALARS: Final = ("credential-spec", "isolation", "max-concurrent")
-_REFUSED_SWITCHES: Final = ("no-resolve-image", "with-registry-auth")
 _REFUSED_LISTS: Final = ("config", "generic-resource", "placement-pref", "secret")
 
 
@@ -117,7 +119,6 @@ def _refused(pairs: bool) -> tuple[Flag, ...]:
     lists = [f"{name}-{verb}" for name in _REFUSED_LISTS for verb in ("add", "rm")] if pairs else _REFUSED_LISTS
     return (
         *(Flag(name, "VALUE", "Not supported yet", supported=False) for name in _REFUSED_SCALARS),
-        *(Flag(name, "", "Not supported yet", supported=False) for name in _REFUSED_SWITCHES),
         *(Flag(name, "VALUE", "Not supported yet", many=True, supported=False) for name in lists),
     )
 

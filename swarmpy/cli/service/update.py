@@ -10,6 +10,7 @@ from swarmpy.cli.flag import add_flags
 from swarmpy.cli.given import Given, usage_error
 from swarmpy.cli.service.build import NOT_SENT, changed_spec
 from swarmpy.cli.service.flags import UPDATE
+from swarmpy.cli.service.images import ImageDesk, ResolveImage, resolve_image
 from swarmpy.cli.service.wait import send
 from swarmpy.cli.session import Session
 
@@ -28,6 +29,8 @@ def update(session: Session, /, ref: str, **values: Any) -> None:
     if rollback and given.changes(ignoring=(*NOT_SENT, "rollback")):
         raise usage_error("--rollback cannot be combined with other changes")
 
+    policy = resolve_image(given, ResolveImage.CHANGED)
+
     async def call(client: Client) -> Written:
         service = (await client.services.get(ref)).service
         if rollback:
@@ -35,7 +38,12 @@ def update(session: Session, /, ref: str, **values: Any) -> None:
         networks = {}
         if given.any("network-add", "network-rm"):
             networks = {network.id: network.name for network in await client.networks.list()}
-        return await client.services.update(service, changed_spec(service.spec, given, session.environ, networks))
+        spec = changed_spec(service.spec, given, session.environ, networks)
+        desk = ImageDesk(session, client, policy, with_auth=given.switch("with-registry-auth"))
+        # An image that is named is asked for, though its name be the same: that is how a moved tag is followed.
+        before = None if given.any("image") else service.spec
+        wanted = await desk.resolved(spec, before)
+        return await client.services.update(service, wanted, auth=await desk.credentials(wanted))
 
     send(
         session,

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from swarmpy.clock import Clock
 from swarmpy.node_file import NAME, read_node_file
+from swarmpy.registry.credentials import Credentials
 from swarmpy.registry.settings import read_settings
 from worker.containerd.client import Containerd
 from worker.containerd.driver import choose_driver
@@ -72,8 +73,8 @@ class NodeImages:
         assert self._room is not None, "a record is made after its snapshot"
         return self._room.images.snapshotter
 
-    async def ensure(self, reference: str) -> Image:
-        return await (await self.open()).ensure(reference)
+    async def ensure(self, reference: str, *, auth: Credentials | None = None) -> Image:
+        return await (await self.open()).ensure(reference, auth=auth)
 
     async def snapshot(self, key: str, image: Image) -> tuple[Mount, ...]:
         return await (await self.open()).snapshot(key, image)

@@ -9,6 +9,7 @@ from typing import Any, Final
 
 from swarmpy.errors import Code, SwarmError
 from swarmpy.model.endpoints import HostPort
+from swarmpy.registry.credentials import Credentials
 from worker.assignments import Assignment
 from worker.containerd.ending import STOP_SIGNAL_LABEL
 from worker.containerd.types import Container, Mount
@@ -66,7 +67,10 @@ class Preparation:
 
     async def image(self, assignment: Assignment) -> Image:
         """Return the task's image, pulled if it is not here."""
-        return await self._images.ensure(assignment.version.task.container.image)
+        version = assignment.version
+        given = version.pull_auth
+        auth = Credentials(given.username, given.password, given.identity_token) if given is not None else None
+        return await self._images.ensure(version.task.container.image, auth=auth)
 
     async def user(self, assignment: Assignment, image: Image, root: Sequence[Mount]) -> User:
         """Return whom the container runs as, by the accounts of its image.

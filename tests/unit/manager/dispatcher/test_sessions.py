@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 from pathlib import Path
 
 import msgspec
@@ -14,6 +15,7 @@ from swarmpy.api.v1 import dispatcher_pb2 as pb
 from swarmpy.errors import Code
 from swarmpy.model.endpoints import DECODER
 from swarmpy.model.network import Network, NetworkAddress, NetworkRow, NetworkSpec, network_row
+from swarmpy.model.service import RegistryAuth
 from swarmpy.model.states import NodeState, TaskState
 from swarmpy.model.task import Task
 from swarmpy.wire.convert import from_proto
@@ -40,6 +42,29 @@ async def test_a_hello_is_answered_with_everything_and_makes_the_node_ready(tmp_
         assert desk.node().state is NodeState.READY
         assert desk.node().data_addr == "127.0.0.7"
         assert desk.node().name == "host"
+
+
+def _create(task: Task, tx: Transaction) -> str:
+    return tx.create(TASKS, task).id
+
+
+async def test_a_version_with_other_credentials_goes_along_with_its_next_task(tmp_path: Path) -> None:
+    async with dispatching(tmp_path) as desk, desk.worker() as worker:
+        await worker.next("assignments")
+
+        def renew(tx: Transaction) -> str:
+            version = tx.get(SERVICE_VERSIONS, "s.1")
+            assert version is not None
+            return tx.update(
+                SERVICE_VERSIONS, msgspec.structs.replace(version, pull_auth=RegistryAuth(registry="hub", username="a"))
+            ).id
+
+        await desk.store.update(renew)
+        for number, told in (("t2", ["a"]), ("t3", [])):
+            task = Task(id=number, service_id="s", spec_version=1, slot=2, node_id="n1", state=TaskState.ASSIGNED)
+            await desk.store.update(partial(_create, task))
+            batch = await worker.next("assignments")
+            assert [v.pull_auth.username for v in batch.service_versions] == told
 
 
 async def test_changes_follow_each_version_once_and_removals_last(tmp_path: Path) -> None:

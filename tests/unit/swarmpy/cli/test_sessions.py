@@ -43,6 +43,28 @@ class Director:
         """warn SENTENCE: what the manager says to the next create or update."""
         self._cluster.warnings = [sentence] if sentence else []
 
+    def do_moved(self, text: str) -> None:
+        """moved IMAGE CHARACTER: the registry has a digest of 64 such characters under that name now."""
+        image, character = text.split()
+        self._cluster.digests[image] = f"sha256:{character * 64}"
+
+    def do_away(self, image: str) -> None:
+        """away IMAGE: its registry does not answer."""
+        self._cluster.unresolved.add(image)
+
+    def do_docker_config(self, text: str) -> None:
+        """docker-config TEXT: what the user's config.json has."""
+        folder = self._shell.state_dir / "docker"
+        folder.mkdir(exist_ok=True)
+        (folder / "config.json").write_text(text)
+        self._shell.environ["DOCKER_CONFIG"] = str(folder)
+
+    def do_given(self, sentence: str) -> None:
+        """given WHO: whom the last create or update was told to pull as."""
+        requests = [r for method, r in self._cluster.calls if method in ("CreateService", "UpdateService")]
+        auth = requests[-1].auth
+        assert f"{auth.username}@{auth.registry} {auth.password}".strip("@ ") == sentence
+
     def do_node(self, name: str) -> None:
         """node NAME: a worker that is down."""
         self._cluster.add_node(name, state=NodeState.DOWN)

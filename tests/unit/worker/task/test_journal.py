@@ -2,10 +2,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from swarmpy.errors import Code, SwarmError
 from swarmpy.model.endpoints import HostPort
+from swarmpy.model.service import RegistryAuth
 from swarmpy.model.states import TaskState
 from swarmpy.model.task import TaskStatus
 from tests.support.dispatcher import service_version
@@ -55,3 +57,16 @@ def test_a_disk_that_cannot_be_written_is_said_and_the_old_record_stays(tmp_path
     assert caught.value.code is Code.RESOURCE_EXHAUSTED
     (tmp_path / "tasks" / "a.tmp").rmdir()
     assert journal.load() == [record("a")]
+
+
+def test_what_an_image_was_pulled_with_is_kept_until_it_is_pulled(tmp_path: Path) -> None:
+    journal = FileJournal(tmp_path)
+    for state, is_kept in ((TaskState.PREPARING, True), (TaskState.READY, False), (TaskState.RUNNING, False)):
+        plain = record("a", state)
+        version = msgspec.structs.replace(
+            plain.assignment.version, pull_auth=RegistryAuth(registry="hub", username="anna", password="secret")
+        )
+        given = msgspec.structs.replace(plain, assignment=msgspec.structs.replace(plain.assignment, version=version))
+        journal.save(given)
+        assert journal.load() == [given if is_kept else plain]
+        assert (b"secret" in (tmp_path / "a.msgpack").read_bytes()) is is_kept
