@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import shutil
 import subprocess
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -101,6 +102,53 @@ async def test_an_archive_goes_out_and_comes_back(node: Node, registry: DockerRe
     bad = await node.cli("image", "import", str(tmp_path / "text"), check=False)
     assert (bad.status, len(bad.err.splitlines())) == (1, 1)
     assert "cannot be read as a tar file" in bad.err
+
+
+DOCKERFILE = """
+FROM scratch AS base
+COPY busybox /bin/busybox
+RUN ["/bin/busybox", "--install", "/bin"]
+ARG WHO=world
+RUN echo "hello $WHO" > /greeting
+FROM base
+LABEL a=b
+HEALTHCHECK CMD true
+CMD ["cat", "/greeting"]
+"""
+
+
+@pytest.mark.skipif(shutil.which("buildah") is None, reason="not installed: buildah (Debian: buildah)")
+async def test_a_dockerfile_is_built(node: Node, registry: DockerRegistry, tmp_path: Path) -> None:
+    context, storage = tmp_path / "context", tmp_path / "storage.conf"
+    context.mkdir()
+    (context / "Dockerfile").write_text(DOCKERFILE)
+    (context / "Bad").write_text("FROM scratch\nCOPY nothere /\n")
+    shutil.copy(shutil.which("busybox") or "", context / "busybox")
+    storage.write_text(
+        f"[storage]\ndriver = 'vfs'\nrunroot = '{tmp_path}/buildah-run'\ngraphroot = '{tmp_path}/buildah'\n"
+    )
+
+    async def build(*words: str) -> Output:
+        command = [str(PROGRAM), "--state-dir", str(node.state_dir), "image", "build", *words]
+        environ = {**node.environ, "CONTAINERS_STORAGE_CONF": str(storage)}
+        done = await asyncio.to_thread(
+            subprocess.run, command, capture_output=True, text=True, env=environ, timeout=110, check=False
+        )
+        return Output(done.returncode, done.stdout, done.stderr)
+
+    built = await build("-q", "-t", "my/built:1", "-t", "also:2", "--build-arg", "WHO=swarm", str(context))
+    assert (built.status, built.out) == (0, "my/built:1\nalso:2\n"), built
+    assert (await node.cli("run", "--rm", "my/built:1")).out == "hello swarm\n"
+    [document] = json.loads((await node.cli("image", "inspect", "also:2")).out)
+    assert document["Config"]["Labels"]["a"] == "b"
+    assert document["Config"]["Healthcheck"]["Test"] == ["CMD-SHELL", "true"]
+    failed = await build("-t", "bad", "-f", str(context / "Bad"), str(context))
+    assert (failed.status, "nothere" in failed.err, "buildah has failed" in failed.err) == (1, True, True), failed
+    missing = await build("-t", "bad", "-f", str(context / "None"), str(context))
+    assert (missing.status, missing.err) == (
+        1,
+        f"Error: there is no Dockerfile {context / 'None'}: give its path from the present directory\n",
+    )
 
 
 async def test_volumes_outlive_containers_and_go_when_unused(node: Node, registry: DockerRegistry) -> None:

@@ -59,7 +59,7 @@ def build(
     if program is None:
         raise precondition("images are built by buildah, which is not installed: apt-get install buildah")
     options = [
-        *(["--file", file] if file else []),
+        *(["--file", _found(file)] if file else []),
         *(word for argument in arguments for word in ("--build-arg", argument)),
         *(word for label in labels for word in ("--label", label)),
         *(["--target", target] if target else []),
@@ -71,8 +71,10 @@ def build(
     with tempfile.TemporaryDirectory(prefix="swarmpy-build-") as directory:
         archive = Path(directory) / "image.tar"
         first = str(names[0])
-        _run([program, "build", "--tag", first, *options, path], session, quiet=quiet)
-        _run([program, "push", "--quiet", first, f"oci-archive:{archive}:{first}"], session, quiet=True)
+        # Docker's format, as OCI's has no health checks; with layers, so that the next build can use what did not change.
+        kind = ("--format", "docker", "--layers")
+        _run([program, "build", *kind, "--tag", first, *options, path], session, quiet=quiet)
+        _run([program, "push", "--quiet", first, f"docker-archive:{archive}:{first}"], session, quiet=True)
         with archive.open("rb") as opened:
 
             async def work(client: Client) -> None:
@@ -85,6 +87,13 @@ def build(
             session.run(work)
     for name in names:
         session.echo(name.familiar() if quiet else f"Successfully tagged {name.familiar()}")
+
+
+def _found(file: str) -> str:
+    """Return the Dockerfile's path from here, as buildah would look for it in the context first."""
+    if file != "-" and not Path(file).is_file():
+        raise invalid(f"there is no Dockerfile {file}: give its path from the present directory")
+    return file if file == "-" else str(Path(file).absolute())
 
 
 def _run(command: Sequence[str], session: Session, *, quiet: bool) -> None:
