@@ -71,7 +71,7 @@ def build(
     with tempfile.TemporaryDirectory(prefix="swarmpy-build-") as directory:
         archive = Path(directory) / "image.tar"
         first = str(names[0])
-        # Docker's format, as OCI's has no health checks; with layers, so that the next build can use what did not change.
+        # Docker's format, as OCI's has no health checks; with layers, so that the next build uses what did not change.
         kind = ("--format", "docker", "--layers")
         _run([program, "build", *kind, "--tag", first, *options, path], session, quiet=quiet)
         _run([program, "push", "--quiet", first, f"docker-archive:{archive}:{first}"], session, quiet=True)
