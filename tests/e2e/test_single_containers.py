@@ -325,3 +325,10 @@ async def test_bad_input_is_one_sentence(node: Node, image: str) -> None:
         assert (done.status, sentence in done.err, "Traceback" in done.err) == (status, True, False), (words, done)
         assert len(done.err.strip().splitlines()) <= 2
     assert (await node.cli("ps", "-aq")).out == ""
+
+
+async def test_a_copy_that_fails_halfway_ends(node: Node, image: str, tmp_path: Path) -> None:
+    await node.cli("run", "-d", "--name", "source", image, "sh", "-c", FOREVER)
+    failed = await node.cli("cp", "source:/sys/kernel/mm", str(tmp_path / "mm"), check=False)
+    assert (failed.status, len(failed.err.splitlines())) == (1, 1), failed
+    assert "cannot copy" in failed.err

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import os
 import stat
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Final, TypeVar
@@ -59,8 +59,10 @@ async def stat_file(desk: Desk, ref: str, path: str, *, follow: bool = False) ->
     return await _inside(desk, ref, lambda: _stat(_rooted(path), path, follow=follow))
 
 
-async def copy_out(desk: Desk, ref: str, path: str, *, follow: bool = False) -> AsyncGenerator[bytes]:
-    """Yield a tar archive with a file of a container, or a directory with all in it."""
+async def copy_out(
+    desk: Desk, ref: str, path: str, send: Callable[[bytes], Awaitable[object]], *, follow: bool = False
+) -> None:
+    """Send a tar archive with a file of a container, or a directory with all in it."""
     reading, writing = os.pipe2(os.O_CLOEXEC)
     os.set_blocking(reading, False)
 
@@ -74,7 +76,7 @@ async def copy_out(desk: Desk, ref: str, path: str, *, follow: bool = False) -> 
             packing = group.create_task(_closing(_inside(desk, ref, work), out))
             try:
                 while piece := await read_some(reading, PIECE_BYTES):
-                    yield piece
+                    await send(piece)
             finally:
                 os.close(reading)  # a packer that goes on writes into nothing, and ends
             await packing

@@ -225,7 +225,7 @@ class Desk:
             raise precondition(f"cannot kill container {ref}: container {record.id[:12]} is not running")
         ends = number in (_SIGKILL, self.containers.executor.stop_signal(life.assignment(record)))
         if ends:
-            record = self.keeper.change(record, wanted=False, by_hand=True)
+            record = self.keeper.note(record, wanted=False, by_hand=True)
         await self.containers.executor.signal(record.id, number)
         if number == _SIGKILL:
             await self.keeper.until(record.id, lambda: self.keeper.is_idle(record.id))
@@ -250,7 +250,7 @@ class Desk:
     async def _thaw(self, record: Record) -> None:
         if record.paused:
             await self.containers.client.tasks.resume(record.id)
-            self.keeper.change(self.keeper.get(record.id), paused=False)
+            self.keeper.note(self.keeper.get(record.id), paused=False)
 
     def rename(self, ref: str, name: str) -> Container:
         record = self.own(ref, "rename")
@@ -277,7 +277,7 @@ class Desk:
         if record.is_live:
             self.keeper.withdraw(record.id, grace_s=0.0, stop_signal="SIGKILL")
             await self.keeper.until(record.id, lambda: self.keeper.is_idle(record.id))
-        if record.id in self.keeper.records:
+        if self._is_kept(record):
             await self.keeper.remove(record.id)
         return record
 

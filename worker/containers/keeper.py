@@ -142,6 +142,21 @@ class Keeper:
         self._notify(record.id)
         return changed
 
+    def note(self, record: Record, **changes: object) -> Record:
+        """Change a record as `change` does, written down if it can be.
+
+        A full disk keeps nothing from ending: it is by removing that it gets space. What is not written is not known to
+        another worker, which may start the container again, or find it there still.
+        """
+        changed = msgspec.structs.replace(record, **changes)
+        try:
+            self._records.save(changed)
+        except SwarmError as error:
+            _log.warning("container record not written", container=record.id, error=error.message)
+        self._held[record.id] = changed
+        self._notify(record.id)
+        return changed
+
     def begin(self, container_id: str, *, by_user: bool) -> Record:
         """Begin a container's next run; the former one must have ended and been released."""
         self._cancel_due(container_id)
@@ -152,7 +167,7 @@ class Keeper:
     def withdraw(self, container_id: str, *, grace_s: float | None = None, stop_signal: str = "") -> Record:
         """Have a container's run end, and none follow, until its user starts it again."""
         self._cancel_due(container_id)
-        record = self.change(self.get(container_id), wanted=False, by_hand=True, next_run_at=0.0)
+        record = self.note(self.get(container_id), wanted=False, by_hand=True, next_run_at=0.0)
         if record.is_live:
             put = assignment(record, stop=True, grace_s=grace_s, stop_signal=stop_signal)
             self._runner.apply(Changes(put=(put,)))
@@ -184,7 +199,7 @@ class Keeper:
         Raises:
             SwarmError: UNAVAILABLE, something is busy or containerd is away; to be called again.
         """
-        self.change(self.get(container_id), removing=True, wanted=False, by_hand=True, next_run_at=0.0)
+        self.note(self.get(container_id), removing=True, wanted=False, by_hand=True, next_run_at=0.0)
         self._cancel_due(container_id)
         if self._runner.local_run(container_id):
             self._runner.apply(Changes(removed=(container_id,)))
@@ -229,13 +244,9 @@ class Keeper:
             return
         changed = told(record, status, self._clock.now())
         if changed is not record:
-            try:
-                self._records.save(changed)
-            except SwarmError as error:
-                # What happened is in the runner's journal too, and is told again by the next worker.
-                _log.warning("container record not written", container=container_id, error=error.message)
-            self._held[container_id] = changed
-        self._notify(container_id)
+            self.note(changed)  # what happened is in the runner's journal too, and is told again by the next worker
+        else:
+            self._notify(container_id)
 
     def _released(self, container_id: str) -> None:
         """Nothing is left to do for the last run: another may follow, or the container go."""

@@ -18,6 +18,7 @@ from worker.containers import copying
 from worker.containers.desk import Desk
 from worker.containers.figures import processes
 from worker.containers.streaming import logs, stats, stream
+from worker.image.steps import told
 from worker.image.types import PullEvent
 
 # ruff: noqa: N802  # the methods have the names that the proto gives them
@@ -36,35 +37,25 @@ class ContainersServicer(containers_pb2_grpc.ContainersServicer):
         await self._opened.keeper.ready.wait()
         return self._opened
 
-    async def Create(
-        self, request: pb.CreateContainerRequest, context: Any
-    ) -> AsyncGenerator[pb.CreateContainerResponse]:
+    async def Create(self, request: pb.CreateContainerRequest, context: Any) -> None:  # type: ignore[override]  # a coroutine that writes its answers is as good
         desk = await self._desk()
         await context.send_initial_metadata(())  # now, as the first answer may take long
-        steps: asyncio.Queue[pb.CreateContainerResponse | None] = asyncio.Queue(1024)
 
-        def watch(event: PullEvent) -> None:
-            if not steps.full():  # a reader that is behind misses some of a picture that changes anyway
-                steps.put_nowait(pb.CreateContainerResponse(step=_step(event)))
+        async def tell(event: PullEvent) -> None:
+            await context.write(pb.CreateContainerResponse(step=_step(event)))
 
-        async def create() -> Container:
-            try:
-                return await desk.create(
-                    request.name,
-                    from_proto(request.config, ContainerConfig),
-                    pull=_PULL[request.pull],
-                    auth=_credentials(request),
-                    watch=watch,
-                )
-            finally:
-                await steps.put(None)
-
-        async with asyncio.TaskGroup() as group:
-            creating = group.create_task(create())
-            while (step := await steps.get()) is not None:
-                yield step
-            made = await creating
-        yield pb.CreateContainerResponse(container=_container(made))
+        made = await told(
+            lambda watch: desk.create(
+                request.name,
+                from_proto(request.config, ContainerConfig),
+                pull=_PULL[request.pull],
+                auth=_credentials(request),
+                watch=watch,
+            ),
+            tell,
+            desk.clock,
+        )
+        await context.write(pb.CreateContainerResponse(container=_container(made)))
 
     async def Start(self, request: pb.ContainerRequest, context: Any) -> pb.ContainerResponse:
         return _answer(await (await self._desk()).start(request.ref))
@@ -172,21 +163,23 @@ class ContainersServicer(containers_pb2_grpc.ContainersServicer):
         await copying.copy_in(desk, begin.ref, begin.path, pieces(), rename=begin.rename, owners=begin.archive)
         return pb.CopyInResponse()
 
-    async def CopyOut(self, request: pb.CopyOutRequest, context: Any) -> AsyncGenerator[pb.CopyOutResponse]:
+    async def CopyOut(self, request: pb.CopyOutRequest, context: Any) -> None:  # type: ignore[override]  # the same
         desk = await self._desk()
         found = await copying.stat_file(desk, request.ref, request.path, follow=request.follow_link)
-        yield pb.CopyOutResponse(
-            stat=pb.FileStat(
-                name=found.name,
-                size_bytes=found.size_bytes,
-                mode=found.mode,
-                directory=found.is_directory,
-                link_target=found.link_target,
-            )
+        stat = pb.FileStat(
+            name=found.name,
+            size_bytes=found.size_bytes,
+            mode=found.mode,
+            directory=found.is_directory,
+            link_target=found.link_target,
         )
+        await context.write(pb.CopyOutResponse(stat=stat))
+
+        async def send(piece: bytes) -> None:
+            await context.write(pb.CopyOutResponse(data=piece))
+
         if not request.stat_only:
-            async for data in copying.copy_out(desk, request.ref, request.path, follow=request.follow_link):
-                yield pb.CopyOutResponse(data=data)
+            await copying.copy_out(desk, request.ref, request.path, send, follow=request.follow_link)
 
     async def Diff(self, request: pb.ContainerRequest, context: Any) -> pb.DiffContainerResponse:
         rows = await copying.changes(await self._desk(), request.ref)

@@ -202,8 +202,11 @@ class Operations:
         )
 
     async def _release(self, held: Held) -> None:
-        # The executor forgets the exit status here, so it must be on disk before.
-        if held.unsaved:
+        # The executor forgets the exit status here, so it must be on disk before: the manager is owed it. Nobody asks
+        # for that of a task that goes, and a user who stops a container on a full disk is not kept waiting for space.
+        if held.unsaved and held.assignment.local:
+            self.save(held)
+        elif held.unsaved and not held.removed:
             self._journal.save(held.record())
             held.unsaved = False
         executor = self.executor(held)

@@ -376,3 +376,19 @@ async def test_a_full_disk_rejects_before_the_start_and_waits_after_the_end() ->
         await desk.clock.advance(20.0)
         assert "release ran" in desk.executor.calls
         assert journal.records["ran"].status.state is TaskState.COMPLETE
+
+
+async def test_a_full_disk_keeps_no_task_that_goes() -> None:
+    journal = FullJournal()
+    async with open_desk(journal=journal) as desk:
+        await desk.put(assignment("ran"))
+        journal.full = SwarmError(Code.RESOURCE_EXHAUSTED, "cannot write the task journal: no space left")
+        desk.executor.exit("ran", 0)
+        await settle()
+        assert "release ran" not in desk.executor.calls
+        desk.runner.apply(Changes(removed=("ran",)))
+        await desk.clock.advance(20.0)
+        assert desk.executor.calls[-1] == "release ran"
+        await desk.acknowledge_all()
+        assert desk.executor.calls[-1] == "remove ran"
+        assert "ran" not in journal.records
