@@ -19,7 +19,7 @@ from swarmpy.daemon.cgroups import RECORD as CGROUPS_RECORD
 from swarmpy.daemon.publishing import NFTABLES, RECORD
 from swarmpy.errors import SwarmError
 from swarmpy.files import write_atomic
-from swarmpy.model.node import Capability
+from swarmpy.model.node import Capability, NodeDescription
 from swarmpy.model.states import Runtime
 from worker.alarms import Alarms
 from worker.containerd.runtime import read_runtime
@@ -96,6 +96,11 @@ class Engine:
             connections=self.networks.connections if self.networks is not None else nobody_is_connected,
         )
         self.desk = self._make_desk()
+
+    async def describe(self) -> NodeDescription:
+        """Return what the node says of itself."""
+        description = self.machine.describe()
+        return description if self.desk is None else await self.desk.containers.described(description)
 
     def _make_desk(self) -> Desk | None:
         """Return the containers of this node's users; None where it runs none."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any, cast
 
 from swarmpy.addresses import METRICS_PORT_WORKER, Address, metrics_host
@@ -10,6 +10,7 @@ from swarmpy.api.v1 import node_pb2 as pb
 from swarmpy.api.v1 import node_pb2_grpc, types_pb2
 from swarmpy.errors import invalid
 from swarmpy.model.cluster import ClusterSpec
+from swarmpy.model.node import NodeDescription
 from swarmpy.model.states import Availability
 from swarmpy.wire.convert import from_proto, to_proto
 from worker.host import Place
@@ -21,13 +22,22 @@ from worker.membership import Addresses, Membership
 class LocalNodeServicer(node_pb2_grpc.LocalNodeServicer):
     """Translates for `Membership`."""
 
-    def __init__(self, place: Place, membership: Membership) -> None:
+    def __init__(
+        self, place: Place, membership: Membership, describe: Callable[[], Awaitable[NodeDescription]]
+    ) -> None:
+        """
+        Args:
+            describe: returns what the node says of itself, also where it is in no cluster.
+        """
         self._place = place
         self._membership = membership
+        self._describe = describe
 
     async def Info(self, request: pb.InfoRequest, context: Any) -> pb.InfoResponse:
         response = pb.InfoResponse(state="inactive", addr=self._place.addr, data_addr=self._place.data_addr)
         identity, member = self._membership.identity, self._membership.member
+        description = await (self._describe if member is None else member.describe)()
+        response.description.CopyFrom(cast(types_pb2.NodeDescription, to_proto(description)))
         if identity is None:
             return response
         response.node_id = identity.node_id
@@ -41,7 +51,6 @@ class LocalNodeServicer(node_pb2_grpc.LocalNodeServicer):
         response.state = "connected" if member.session.connected_to else "disconnected"
         if member.session.last_error is not None and not member.session.connected_to:
             response.error = member.session.last_error.message
-        response.description.CopyFrom(cast(types_pb2.NodeDescription, to_proto(member.describe())))
         hello = member.endpoints.hello
         if hello is not None and hello.dns_port:
             response.dns_addr = str(Address(hello.dns_address, hello.dns_port))

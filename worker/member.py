@@ -121,9 +121,9 @@ class Member:
         """Return a channel to the manager at `address`, with the present certificate."""
         return manager_channel(self.identity, address)
 
-    def describe(self) -> NodeDescription:
+    async def describe(self) -> NodeDescription:
         """Return what the node says of itself: one that leaves can run nothing any more."""
-        description = self.machine.describe()
+        description = await self._engine.describe()
         return msgspec.structs.replace(description, capabilities=()) if self._leaving else description
 
     async def empty(self) -> None:

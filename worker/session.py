@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Final, Protocol
 
 import grpc
@@ -67,7 +67,7 @@ class Session:
         alarms: Alarms,
         clock: Clock,
         rng: random.Random,
-        describe: Callable[[], NodeDescription],
+        describe: Callable[[], Awaitable[NodeDescription]],
         addr: str,
         data_addr: str,
         boot_id: str,
@@ -170,7 +170,7 @@ class Session:
         self._endpoints.session_begins()
         self._said_applied = self._endpoints.applied
         first = messages.hello(
-            self._describe(),
+            await self._describe(),
             addr=self._addr,
             data_addr=self._data_addr,
             boot_id=self._boot_id,

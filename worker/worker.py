@@ -94,7 +94,9 @@ class Worker:
         path = self._place.node_socket
         path.unlink(missing_ok=True)
         server = grpc.aio.server(interceptors=(Boundary(),), options=SERVER)
-        node_pb2_grpc.add_LocalNodeServicer_to_server(LocalNodeServicer(self._place, self._membership), server)
+        node_pb2_grpc.add_LocalNodeServicer_to_server(
+            LocalNodeServicer(self._place, self._membership, self._engine.describe), server
+        )
         self._serve_containers(server)
         server.add_insecure_port(f"unix:{path}")
         await server.start()

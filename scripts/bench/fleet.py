@@ -101,7 +101,7 @@ class SimulatedWorker:
     def dial(self, address: str) -> grpc.aio.Channel:
         return manager_channel(self._identity, address)
 
-    def _describe(self) -> NodeDescription:
+    async def _describe(self) -> NodeDescription:
         capabilities = frozenset(Capability) - {Capability.DATA_PLANE, Capability.CONTAINER}
         return NodeDescription(
             hostname=self._name,

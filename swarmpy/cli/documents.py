@@ -119,7 +119,12 @@ def node_document(node: Node, member: ConsensusMember | None = None) -> Document
             "Hostname": described.hostname,
             "Platform": {"Architecture": described.platform.arch, "OS": described.platform.os},
             "Resources": _resources(described.resources),
-            "Engine": {"EngineVersion": described.engine_version, "Labels": in_order(described.engine_labels)},
+            "Engine": {
+                "EngineVersion": described.engine_version,
+                "Labels": in_order(described.engine_labels),
+                "ContainerRuntime": described.container_runtime,
+                "StorageDriver": described.storage_driver,
+            },
             "Capabilities": list(described.capabilities),
         },
         "Status": {

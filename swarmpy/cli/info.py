@@ -90,6 +90,9 @@ def _lines(node: NodeInfo, swarm: Swarm | None, problem: str) -> Iterator[str]:
         yield f" OS/Arch: {described.platform.os}/{described.platform.arch}"
         yield f" CPUs: {described.resources.nano_cpus / 1e9:g}"
         yield f" Total Memory: {units.human_bytes(described.resources.memory_bytes)}"
+    if described.container_runtime:
+        yield f" Container Runtime: {described.container_runtime}"
+        yield f" Storage Driver: {described.storage_driver}"
     if described.capabilities:
         yield f" Capabilities: {' '.join(described.capabilities)}"
     yield from (f" Missing {name}: {why}" for name, why in sorted(node.missing.items()))
@@ -114,6 +117,8 @@ def _document(node: NodeInfo, swarm: Swarm | None, problem: str) -> dict[str, An
         "DataAddr": node.data_addr,
         "DNS": node.dns_addr,
         "Metrics": node.metrics_addr,
+        "ContainerRuntime": node.description.container_runtime,
+        "Driver": node.description.storage_driver,
         "Capabilities": list(node.description.capabilities),
         "Missing": dict(node.missing),
         "Warnings": list(node.problems),

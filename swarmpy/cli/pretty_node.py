@@ -47,6 +47,9 @@ def _lines(node: Node, member: ConsensusMember | None) -> Iterator[str]:
     yield _line("Memory", units.human_bytes(described.resources.memory_bytes), 1)
     yield _line("Capabilities", ", ".join(described.capabilities) or "none")
     yield _line("Engine Version", described.engine_version)
+    if described.container_runtime:
+        yield _line("Container Runtime", described.container_runtime)
+        yield _line("Storage Driver", described.storage_driver)
     yield from _pairs("Engine Labels", described.engine_labels)
 
 

@@ -40,7 +40,11 @@ class NodeSpec(Model, frozen=True):
 
 
 class NodeDescription(Model, frozen=True):
-    """What the node says about itself in its hello."""
+    """What the node says about itself in its hello.
+
+    `container_runtime` is such as `containerd 1.6.20`, and `storage_driver` what keeps its containers' files; both are
+    empty where there is none, or where it does not answer.
+    """
 
     hostname: str = ""
     platform: Platform = Platform()
@@ -48,6 +52,8 @@ class NodeDescription(Model, frozen=True):
     engine_labels: dict[str, str] = {}
     engine_version: str = ""
     capabilities: tuple[str, ...] = ()
+    container_runtime: str = ""
+    storage_driver: str = ""
 
 
 class ManagerStatus(Model, frozen=True):

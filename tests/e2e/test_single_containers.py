@@ -332,3 +332,10 @@ async def test_a_copy_that_fails_halfway_ends(node: Node, image: str, tmp_path: 
     failed = await node.cli("cp", "source:/sys/kernel/mm", str(tmp_path / "mm"), check=False)
     assert (failed.status, len(failed.err.splitlines())) == (1, 1), failed
     assert "cannot copy" in failed.err
+
+
+async def test_a_node_in_no_swarm_says_what_it_runs_containers_with(node: Node) -> None:
+    told = json.loads((await node.cli("info", "--format", "json")).out)
+    assert told["ContainerRuntime"].startswith("containerd ")
+    assert told["Driver"] == "overlayfs"
+    assert "container" in told["Capabilities"]

@@ -120,6 +120,8 @@ class FakeCluster:
                 resources=Resources(nano_cpus=2_000_000_000, memory_bytes=4 * 1024**3),
                 engine_version="0.1.0",
                 capabilities=("process",),
+                container_runtime="containerd 1.6.20",
+                storage_driver="overlayfs",
             ),
             state=state,
             addr="127.0.0.1",

@@ -12,6 +12,7 @@ from pathlib import Path
 import grpc.aio
 
 from swarmpy.clock import SystemClock
+from swarmpy.model.node import NodeDescription
 from swarmpy.model.states import Runtime
 from tests.support.task_host_process import node_key
 from worker.alarms import Alarms
@@ -117,6 +118,7 @@ class WorkerParts:
             rng=rng,
             boot_id=boot_id,
         )
+        self._machine = machine
         self.session = Session(
             runner=self.runner,
             endpoints=self.endpoints,
@@ -124,12 +126,15 @@ class WorkerParts:
             alarms=self.alarms,
             clock=clock,
             rng=rng,
-            describe=machine.describe,
+            describe=self._describe,
             addr=data_addr,
             data_addr=data_addr,
             boot_id=boot_id,
             managers=managers,
         )
+
+    async def _describe(self) -> NodeDescription:
+        return self._machine.describe()
 
     def _process_executor(self, state_dir: Path, node: Callable[[], NodeFacts], *, may_switch: bool) -> ProcessExecutor:
         return ProcessExecutor(

@@ -1846,8 +1846,13 @@ class NodeDescription(_message.Message):
     ENGINE_LABELS_FIELD_NUMBER: _builtins.int
     ENGINE_VERSION_FIELD_NUMBER: _builtins.int
     CAPABILITIES_FIELD_NUMBER: _builtins.int
+    CONTAINER_RUNTIME_FIELD_NUMBER: _builtins.int
+    STORAGE_DRIVER_FIELD_NUMBER: _builtins.int
     hostname: _builtins.str
     engine_version: _builtins.str
+    container_runtime: _builtins.str
+    """such as "containerd 1.6.20"; empty: none, or it does not answer"""
+    storage_driver: _builtins.str
     @_builtins.property
     def platform(self) -> Global___Platform: ...
     @_builtins.property
@@ -1865,10 +1870,12 @@ class NodeDescription(_message.Message):
         engine_labels: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
         engine_version: _builtins.str = ...,
         capabilities: _abc.Iterable[_builtins.str] | None = ...,
+        container_runtime: _builtins.str = ...,
+        storage_driver: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["platform", b"platform", "resources", b"resources"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["capabilities", b"capabilities", "engine_labels", b"engine_labels", "engine_version", b"engine_version", "hostname", b"hostname", "platform", b"platform", "resources", b"resources"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["capabilities", b"capabilities", "container_runtime", b"container_runtime", "engine_labels", b"engine_labels", "engine_version", b"engine_version", "hostname", b"hostname", "platform", b"platform", "resources", b"resources", "storage_driver", b"storage_driver"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -6,8 +6,14 @@ import asyncio
 import random
 from collections.abc import Callable
 from pathlib import Path
+from typing import Final
+
+import msgspec
+import structlog
 
 from swarmpy.clock import Clock
+from swarmpy.errors import SwarmError
+from swarmpy.model.node import NodeDescription
 from swarmpy.node_file import NAME, read_node_file
 from swarmpy.registry.credentials import Credentials
 from swarmpy.registry.settings import read_settings
@@ -89,6 +95,10 @@ class NodeImages:
         return await (await self.open()).snapshots()
 
 
+ASK_S: Final = 1.0
+_log: Final = structlog.get_logger()
+
+
 class Containers:
     """The container side of a node: its client of containerd, images, volumes and executor."""
 
@@ -153,3 +163,15 @@ class Containers:
     async def close(self) -> None:
         """Close the connection; the containers go on."""
         await self.client.close()
+
+    async def described(self, description: NodeDescription) -> NodeDescription:
+        """Return a node's description with what containerd is and how it keeps files, if it answers at once."""
+        try:
+            async with asyncio.timeout(ASK_S):
+                version, room = await self.client.version(), await self.images.room()
+        except (SwarmError, TimeoutError) as error:
+            _log.info("containerd does not say what it is", error=str(error) or f"no answer in {ASK_S:g} s")
+            return description
+        runtime = f"containerd {version.version}"
+        driver = room.images.snapshotter
+        return msgspec.structs.replace(description, container_runtime=runtime, storage_driver=driver)
