@@ -91,7 +91,7 @@ class WorkerParts:
             node_key(state_dir),
             clock,
         )
-        machine = find_out(self.cgroups.missing)
+        machine = self._machine = find_out(self.cgroups.missing)
         ephemeral = ephemeral_range(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text())
         self.ports = PortPool(data_addr, clock=clock, rng=rng, ephemeral=ephemeral)
 
@@ -118,7 +118,6 @@ class WorkerParts:
             rng=rng,
             boot_id=boot_id,
         )
-        self._machine = machine
         self.session = Session(
             runner=self.runner,
             endpoints=self.endpoints,
