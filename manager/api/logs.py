@@ -11,10 +11,12 @@ from typing import Protocol, Self
 from manager.api.resolve import find_service, find_task
 from manager.store.store import Store
 from manager.store.tables import NODES, TASKS
+from manager.store.view import View
 from manager.store.watch import CompactedError, Watch
 from swarmpy.api.v1 import control_pb2 as pb
 from swarmpy.api.v1 import dispatcher_pb2
 from swarmpy.errors import Code, SwarmError
+from swarmpy.model.states import TaskState
 from swarmpy.model.task import Task
 
 
@@ -86,7 +88,7 @@ class _Follower:
             # A reader that pauses for long falls behind; all that it needs is in the state.
             self._stack.close()
             self._watch = self._stack.enter_context(self._store.watch(TASKS))
-            return self.new(self._store.view().find(TASKS, "service_id", self._service_id))
+            return self.new(_of_service(self._store.view(), self._service_id))
         return self.new(c.after for c in changes if c.after is not None and c.after.service_id == self._service_id)
 
 
@@ -117,7 +119,12 @@ def _meant(store: Store, ref: str) -> tuple[str, list[Task]]:
             return "", [find_task(view, ref)]
         except SwarmError:
             raise SwarmError(Code.NOT_FOUND, f"no such service or task: {ref}") from None
-    return service.id, list(view.find(TASKS, "service_id", service.id))
+    return service.id, _of_service(view, service.id)
+
+
+def _of_service(view: View, service_id: str) -> list[Task]:
+    """Return a service's tasks, but for those that were rejected: they never ran, so they have written nothing."""
+    return [task for task in view.find(TASKS, "service_id", service_id) if task.state is not TaskState.REJECTED]
 
 
 def _by_node(tasks: Iterable[Task]) -> dict[str, list[str]]:

@@ -52,6 +52,19 @@ async def test_lines_come_back_and_the_end_is_the_end(tmp_path: Path) -> None:
             await anext(answers)
 
 
+async def test_tasks_that_never_ran_are_not_asked_for(tmp_path: Path) -> None:
+    async with dispatching(tmp_path) as desk, desk.worker() as worker:
+        rejected = Task(id="t0", service_id="s", spec_version=1, slot=1, node_id="n1", state=TaskState.REJECTED)
+        await desk.store.update(lambda tx: tx.create(TASKS, rejected).id)
+        answers = read_logs(desk.store, desk.broker, control_pb2.LogsRequest(ref="web"))
+        first = asyncio.ensure_future(anext(answers))
+        subscription = await asked(worker)
+        assert list(subscription.task_ids) == ["t1"]
+        await worker.send(logs=pb.LogChunk(subscription_id=subscription.id, done=True))
+        with pytest.raises(StopAsyncIteration):
+            await first
+
+
 async def test_a_node_that_is_not_there_is_a_warning_with_its_name(tmp_path: Path) -> None:
     async with dispatching(tmp_path) as desk:
         answers = [a async for a in read_logs(desk.store, desk.broker, control_pb2.LogsRequest(ref="t1"))]
