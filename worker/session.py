@@ -7,6 +7,7 @@ has to be remembered of the one before, except statuses that were not acknowledg
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import random
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Final, Protocol
@@ -143,11 +144,12 @@ class Session:
 
     async def _once(self, dialer: Dialer, address: str) -> SwarmError:
         """Hold one session with the manager at `address`; return why it ended."""
+        description = await self._describe()
         channel = dialer.dial(address)
         try:
             call: Call = dispatcher_pb2_grpc.DispatcherStub(channel).Session()
             try:
-                welcome = await self._open(call)
+                welcome = await self._open(call, description)
                 self.connected_to = address
                 self.sessions += 1
                 _log.info("session open", manager=address, session=welcome.session_id)
@@ -166,11 +168,11 @@ class Session:
         finally:
             await channel.close()
 
-    async def _open(self, call: Call) -> pb.Welcome:
+    async def _open(self, call: Call, description: NodeDescription) -> pb.Welcome:
         self._endpoints.session_begins()
         self._said_applied = self._endpoints.applied
         first = messages.hello(
-            await self._describe(),
+            description,
             addr=self._addr,
             data_addr=self._data_addr,
             boot_id=self._boot_id,
@@ -180,7 +182,8 @@ class Session:
             feature_level=self._feature_level,
         )
         async with asyncio.timeout(OPEN_WITHIN_S):
-            await call.write(first)
+            with contextlib.suppress(asyncio.InvalidStateError):  # the call has ended; reading tells why
+                await call.write(first)
             message = await _read(call)
         if message.WhichOneof("message") != "welcome":
             raise SwarmError(Code.CORRUPT, "the manager began a session without a welcome")
